@@ -1,6 +1,7 @@
 // Package db opens the database and runs SQL on it. It speaks two dialects,
-// SQLite and PostgreSQL, with one set of queries; see DIALECT.md for the
-// subset both accept. Nothing outside this package knows which one is open.
+// SQLite and PostgreSQL, with one set of queries; CONTRIBUTING.md lists the
+// habits that keep a text acceptable to both. Nothing outside this package
+// and package jobs knows which one is open.
 package db
 
 import (
@@ -31,18 +32,23 @@ type DB struct {
 	Now  func() time.Time
 }
 
-// Open opens the database at dsn, a postgres:// URL or a file path, and
-// brings its schema up to date.
+// Open opens the database at dsn, a postgres:// URL or a file path with or
+// without the scheme sqlite:, and brings its schema up to date.
 func Open(ctx context.Context, dsn string) (*DB, error) {
 	d := &DB{Now: time.Now}
-	if strings.HasPrefix(dsn, "postgres://") {
+	if strings.HasPrefix(dsn, "postgres://") || strings.HasPrefix(dsn, "postgresql://") {
 		pool, err := pgxpool.New(ctx, dsn)
 		if err != nil {
 			return nil, fmt.Errorf("open postgres: %w", err)
 		}
 		d.pg = pool
+		if err := d.durable(ctx); err != nil {
+			pool.Close()
+			return nil, err
+		}
 	} else {
 		var err error
+		dsn = strings.TrimPrefix(dsn, "sqlite:")
 		if d.lite, err = openSQLite(dsn, "immediate", 1); err != nil {
 			return nil, err
 		}
@@ -50,14 +56,47 @@ func Open(ctx context.Context, dsn string) (*DB, error) {
 			return nil, err
 		}
 	}
-	return d, d.migrate(ctx)
+	if err := d.migrate(ctx); err != nil {
+		d.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+// durable refuses a PostgreSQL that may forget what it has committed: an apply
+// is recorded before it starts, and that record must survive.
+func (d *DB) durable(ctx context.Context) error {
+	var v string
+	if err := d.pg.QueryRow(ctx, "SHOW synchronous_commit").Scan(&v); err != nil {
+		return fmt.Errorf("open postgres: %w", err)
+	}
+	if v == "off" {
+		return errors.New("synchronous_commit is off on this PostgreSQL: a committed change could be lost; set it to on")
+	}
+	return nil
+}
+
+// Ping reports whether the database answers.
+func (d *DB) Ping(ctx context.Context) error {
+	if d.pg != nil {
+		return d.pg.Ping(ctx)
+	}
+	return d.read.PingContext(ctx)
+}
+
+// Kind names the engine, for people.
+func (d *DB) Kind() string {
+	if d.pg != nil {
+		return "postgres"
+	}
+	return "sqlite"
 }
 
 // openSQLite opens a pool. Pragmas live in the DSN so that every connection of
 // the pool gets them, not only the first.
 func openSQLite(path, lock string, conns int, extra ...string) (*sql.DB, error) {
 	q := url.Values{"_txlock": {lock}, "_time_format": {"sqlite"}, "_pragma": append([]string{
-		"busy_timeout(5000)", "journal_mode(wal)", "synchronous(normal)", "foreign_keys(1)"}, extra...)}
+		"busy_timeout(10000)", "journal_mode(wal)", "synchronous(full)", "foreign_keys(1)", "cache_size(-8000)"}, extra...)}
 	h, err := sql.Open("sqlite", "file:"+path+"?"+q.Encode())
 	if err != nil {
 		return nil, fmt.Errorf("open sqlite: %w", err)
@@ -66,6 +105,7 @@ func openSQLite(path, lock string, conns int, extra ...string) (*sql.DB, error) 
 	return h, nil
 }
 
+// Close waits for open transactions and closes the pools.
 func (d *DB) Close() error {
 	if d.pg != nil {
 		d.pg.Close()
@@ -84,35 +124,47 @@ type Tx struct {
 // Now is the moment the transaction began: one clock reading per change.
 func (tx *Tx) Now() time.Time { return tx.now }
 
+type inTx struct{}
+
 // Do runs f in a transaction, commits if it returns nil and rolls back
-// otherwise.
-func (d *DB) Do(ctx context.Context, f func(*Tx) error) (err error) {
+// otherwise. f gets a context that marks the transaction: beginning another
+// inside it would wait for itself, so that panics.
+func (d *DB) Do(ctx context.Context, f func(context.Context, *Tx) error) (err error) {
+	if ctx.Value(inTx{}) != nil {
+		panic("db: a transaction was begun inside a transaction")
+	}
 	tx := &Tx{now: d.Now().UTC().Truncate(time.Microsecond)}
+	ctx = context.WithValue(ctx, inTx{}, true)
 	if d.pg != nil {
-		return pgx.BeginFunc(ctx, d.pg, func(p pgx.Tx) error { tx.pg = p; return f(tx) })
+		return translate(pgx.BeginFunc(ctx, d.pg, func(p pgx.Tx) error { tx.pg = p; return f(ctx, tx) }))
 	}
 	if tx.lite, err = d.lite.BeginTx(ctx, nil); err != nil {
-		return err
+		return translate(err)
 	}
 	defer tx.lite.Rollback()
-	if err := f(tx); err != nil {
+	if err := f(ctx, tx); err != nil {
 		return err
 	}
-	return tx.lite.Commit()
+	return translate(tx.lite.Commit())
 }
 
-// View runs f in a read-only transaction: one snapshot, no writes.
-func (d *DB) View(ctx context.Context, f func(*Tx) error) (err error) {
+// View runs f in a read-only transaction: one snapshot, no writes. On SQLite a
+// view never waits for a writer, nor a writer for it.
+func (d *DB) View(ctx context.Context, f func(context.Context, *Tx) error) (err error) {
+	if ctx.Value(inTx{}) != nil {
+		panic("db: a view was begun inside a transaction")
+	}
 	tx := &Tx{now: d.Now().UTC().Truncate(time.Microsecond)}
+	ctx = context.WithValue(ctx, inTx{}, true)
 	if d.pg != nil {
 		opt := pgx.TxOptions{AccessMode: pgx.ReadOnly, IsoLevel: pgx.RepeatableRead}
-		return pgx.BeginTxFunc(ctx, d.pg, opt, func(p pgx.Tx) error { tx.pg = p; return f(tx) })
+		return translate(pgx.BeginTxFunc(ctx, d.pg, opt, func(p pgx.Tx) error { tx.pg = p; return f(ctx, tx) }))
 	}
 	if tx.lite, err = d.read.BeginTx(ctx, nil); err != nil {
-		return err
+		return translate(err)
 	}
 	defer tx.lite.Rollback()
-	return f(tx)
+	return f(ctx, tx)
 }
 
 // Row is what a scan function reads from.
@@ -191,26 +243,68 @@ func (tx *Tx) ForClaim() string {
 	return ""
 }
 
-// translate turns constraint failures into core errors.
+// translate turns constraint failures and outages into core errors. It leaves
+// core errors as they are, so it may be applied at every layer.
 func translate(err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, ok := errors.AsType[*core.Error](err); ok {
+		return err
+	}
 	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
-		switch e.Code {
-		case "23505":
+		switch {
+		case e.Code == "23505":
 			return core.Wrap(err, core.Conflict, "already exists")
-		case "23503":
+		case e.Code == "23503":
 			return core.Wrap(err, core.NotFound, "refers to something that does not exist")
+		case e.Code == "22021" || e.Code == "22P05":
+			return core.Wrap(err, core.Invalid, "text holds a character that cannot be stored")
+		case e.Code == "53100":
+			return core.Wrap(err, core.NoSpace, "the database is out of disk space")
+		case strings.HasPrefix(e.Code, "53"), strings.HasPrefix(e.Code, "57P"), e.Code == "40001", e.Code == "40P01":
+			return core.Wrap(err, core.Unavailable, "the database is busy or restarting; try again")
 		}
+		return err
+	}
+	if e, ok := errors.AsType[*pgconn.ConnectError](err); ok {
+		return core.Wrap(e, core.Unavailable, "the database cannot be reached; try again")
 	}
 	if e, ok := errors.AsType[*sqlite.Error](err); ok {
-		switch e.Code() {
-		case sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY:
-			return core.Wrap(err, core.Conflict, "already exists")
-		case sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY:
-			return core.Wrap(err, core.NotFound, "refers to something that does not exist")
+		switch e.Code() & 0xff {
+		case sqlite3.SQLITE_CONSTRAINT:
+			switch e.Code() {
+			case sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY:
+				return core.Wrap(err, core.Conflict, "already exists")
+			case sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY:
+				return core.Wrap(err, core.NotFound, "refers to something that does not exist")
+			}
+		case sqlite3.SQLITE_FULL:
+			return core.Wrap(err, core.NoSpace, "the database is out of disk space")
+		case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
+			return core.Wrap(err, core.Unavailable, "the database is busy; try again")
 		}
 	}
 	return err
 }
+
+// In writes the list of n placeholders that begins with $from, for IN (…).
+func In(from, n int) string {
+	var b strings.Builder
+	for i := range n {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		fmt.Fprintf(&b, "$%d", from+i)
+	}
+	return b.String()
+}
+
+// ID scans a column of ids.
+func ID(r Row) (id core.ID, err error) { return id, r.Scan(&id) }
+
+// Int scans a number.
+func Int(r Row) (n int64, err error) { return n, r.Scan(&n) }
 
 //go:embed migrations/*.sql
 var migrations embed.FS
@@ -223,7 +317,7 @@ func (d *DB) migrate(ctx context.Context) error {
 	if d.pg != nil {
 		skip = ".sqlite.sql"
 	}
-	err := d.Do(ctx, func(tx *Tx) error {
+	err := d.Do(ctx, func(ctx context.Context, tx *Tx) error {
 		_, err := tx.Exec(ctx, `CREATE TABLE IF NOT EXISTS schema_migration (name text PRIMARY KEY, at timestamp NOT NULL)`)
 		return err
 	})
@@ -235,7 +329,7 @@ func (d *DB) migrate(ctx context.Context) error {
 		if strings.HasSuffix(name, skip) {
 			continue
 		}
-		err := d.Do(ctx, func(tx *Tx) error {
+		err := d.Do(ctx, func(ctx context.Context, tx *Tx) error {
 			n, err := tx.Exec(ctx, `INSERT INTO schema_migration (name, at) VALUES ($1, $2) ON CONFLICT DO NOTHING`, name, tx.Now())
 			if err != nil || n == 0 {
 				return err

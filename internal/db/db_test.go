@@ -1,6 +1,7 @@
 package db_test
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"time"
@@ -10,23 +11,25 @@ import (
 	"interlock/internal/db/dbtest"
 )
 
-func count(t *testing.T, tx *db.Tx) int {
-	n, err := db.One(t.Context(), tx, func(r db.Row) (n int, err error) { return n, r.Scan(&n) }, `SELECT count(*) FROM workspace`)
+const insertOrg = `INSERT INTO organization (id, name, name_key, created_at, updated_at) VALUES ($1, $1, $1, $2, $2)`
+
+func count(t *testing.T, ctx context.Context, tx *db.Tx) int64 {
+	n, err := db.One(ctx, tx, db.Int, `SELECT count(*) FROM organization`)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return n
 }
 
-func TestTransactions(t *testing.T) {
+func TestAReaderNeitherWaitsForNorSeesAnOpenWrite(t *testing.T) {
 	dbtest.Each(t, func(t *testing.T, d *db.DB) {
-		ctx := t.Context()
 		boom := errors.New("boom")
-		err := d.Do(ctx, func(tx *db.Tx) error {
-			tx.Exec(ctx, `INSERT INTO workspace (id, name) VALUES ('w', 'w')`)
-			// A reader is not held up by the open write and does not see it.
-			return errors.Join(d.View(ctx, func(v *db.Tx) error {
-				if n := count(t, v); n != 0 {
+		err := d.Do(t.Context(), func(ctx context.Context, tx *db.Tx) error {
+			if _, err := tx.Exec(ctx, insertOrg, "o", tx.Now()); err != nil {
+				t.Fatal(err)
+			}
+			return errors.Join(d.View(t.Context(), func(ctx context.Context, v *db.Tx) error {
+				if n := count(t, ctx, v); n != 0 {
 					t.Errorf("reader sees %d uncommitted rows", n)
 				}
 				return nil
@@ -35,11 +38,11 @@ func TestTransactions(t *testing.T) {
 		if !errors.Is(err, boom) {
 			t.Fatal(err)
 		}
-		d.View(ctx, func(v *db.Tx) error {
-			if n := count(t, v); n != 0 {
+		d.View(t.Context(), func(ctx context.Context, v *db.Tx) error {
+			if n := count(t, ctx, v); n != 0 {
 				t.Errorf("%d rows survive a rollback", n)
 			}
-			if _, err := v.Exec(ctx, `INSERT INTO workspace (id, name) VALUES ('w', 'w')`); err == nil {
+			if _, err := v.Exec(ctx, insertOrg, "o", v.Now()); err == nil {
 				t.Error("a view can write")
 			}
 			return nil
@@ -47,27 +50,36 @@ func TestTransactions(t *testing.T) {
 	})
 }
 
-func TestConstraintErrors(t *testing.T) {
+func TestConstraintErrorsHaveKinds(t *testing.T) {
 	dbtest.Each(t, func(t *testing.T, d *db.DB) {
-		put := func(id, ws string) error {
-			return d.Do(t.Context(), func(tx *db.Tx) error {
-				_, err := tx.Exec(t.Context(), `INSERT INTO notification (id, workspace_id, name, destination, created_at, updated_at)
-					VALUES ($1, $2, 'n', 'slack', $3, $3)`, id, ws, time.Now().UTC())
+		put := func(q string, args ...any) error {
+			return d.Do(t.Context(), func(ctx context.Context, tx *db.Tx) error {
+				_, err := tx.Exec(ctx, q, args...)
 				return err
 			})
 		}
-		if k := core.KindOf(put("a", "nowhere")); k != core.NotFound {
+		now := time.Now().UTC()
+		if k := core.KindOf(put(`INSERT INTO team (id, org_id, name, name_key, created_at) VALUES ('t', 'nowhere', 'n', 'n', $1)`, now)); k != core.NotFound {
 			t.Errorf("dangling reference gives kind %d", k)
 		}
-		d.Do(t.Context(), func(tx *db.Tx) error {
-			_, err := tx.Exec(t.Context(), `INSERT INTO workspace (id, name) VALUES ('w', 'w')`)
-			return err
-		})
-		if err := put("a", "w"); err != nil {
+		if err := put(insertOrg, "o", now); err != nil {
 			t.Fatal(err)
 		}
-		if k := core.KindOf(put("b", "w")); k != core.Conflict {
+		if k := core.KindOf(put(insertOrg, "o", now)); k != core.Conflict {
 			t.Errorf("duplicate gives kind %d", k)
 		}
+	})
+}
+
+func TestATransactionInsideATransactionPanics(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		defer func() {
+			if recover() == nil {
+				t.Error("nested Do did not panic")
+			}
+		}()
+		d.Do(t.Context(), func(ctx context.Context, _ *db.Tx) error {
+			return d.Do(ctx, func(context.Context, *db.Tx) error { return nil })
+		})
 	})
 }

@@ -31,8 +31,8 @@ func TestInsertFollowsTransaction(t *testing.T) {
 		}
 		defer q.Stop(context.Background())
 		boom := errors.New("boom")
-		d.Do(t.Context(), func(tx *db.Tx) error { q.Insert(t.Context(), tx, ping{1}); return boom })
-		if err := d.Do(t.Context(), func(tx *db.Tx) error { return q.Insert(t.Context(), tx, ping{2}) }); err != nil {
+		d.Do(t.Context(), func(ctx context.Context, tx *db.Tx) error { q.Insert(t.Context(), tx, ping{1}); return boom })
+		if err := d.Do(t.Context(), func(ctx context.Context, tx *db.Tx) error { return q.Insert(t.Context(), tx, ping{2}) }); err != nil {
 			t.Fatal(err)
 		}
 		select {

@@ -2,6 +2,7 @@
 package dbtest
 
 import (
+	"context"
 	"fmt"
 	"net/url"
 	"os"
@@ -19,9 +20,15 @@ var n atomic.Int64
 // Each runs f as a subtest on SQLite, and on PostgreSQL where
 // TEST_POSTGRES_URL is set.
 func Each(t *testing.T, f func(t *testing.T, d *db.DB)) {
+	EachURL(t, func(t *testing.T, dsn string) { f(t, open(t, dsn)) })
+}
+
+// EachURL is Each for tests that open the database themselves: it hands out
+// the address of an empty one.
+func EachURL(t *testing.T, f func(t *testing.T, dsn string)) {
 	t.Run("sqlite", func(t *testing.T) {
 		t.Parallel()
-		f(t, open(t, filepath.Join(t.TempDir(), "test.db")))
+		f(t, filepath.Join(t.TempDir(), "test.db"))
 	})
 	t.Run("postgres", func(t *testing.T) {
 		t.Parallel()
@@ -37,9 +44,17 @@ func Each(t *testing.T, f func(t *testing.T, d *db.DB)) {
 		if _, err := c.Exec(t.Context(), "CREATE DATABASE "+name); err != nil {
 			t.Fatal(err)
 		}
+		t.Cleanup(func() {
+			ctx := context.Background()
+			_, _ = c.Exec(ctx, "DROP DATABASE "+name+" WITH (FORCE)")
+			_ = c.Close(ctx)
+		})
 		u, _ := url.Parse(base)
 		u.Path = "/" + name
-		f(t, open(t, u.String()))
+		q := u.Query()
+		q.Set("pool_max_conns", "8")
+		u.RawQuery = q.Encode()
+		f(t, u.String())
 	})
 }
 
