@@ -1,0 +1,249 @@
+// Package blob stores objects: configurations, plan files, states and finished
+// logs. Every object is encrypted with a key of its own, bound to its name, so
+// that neither reading the store nor swapping two objects gains anything.
+//
+// Format: "IL1\x00", data key number (4 bytes), salt (32 bytes), then DARE 2.0
+// packages as package sio writes them, of one zero byte and the content: DARE
+// cannot tell an empty stream from a truncated one.
+package blob
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/minio/sio"
+	"gocloud.dev/blob"
+	"gocloud.dev/blob/fileblob"
+	"gocloud.dev/gcerrors"
+
+	"interlock/internal/core"
+	"interlock/internal/secret"
+)
+
+const (
+	magic    = "IL1\x00"
+	saltSize = 32
+	header   = len(magic) + 4 + saltSize
+)
+
+// Store holds encrypted objects by name. Names are slash-separated lower-case
+// words and ids.
+type Store struct {
+	bucket *blob.Bucket
+	box    *secret.Box
+	dir    string // of a file store, for syncing; else empty
+}
+
+// Info describes a stored object's plain content.
+type Info struct {
+	Size   int64
+	SHA256 string // hex
+}
+
+// Open opens the store at address: file:DIR, or a URL of a gocloud driver that
+// the program was built with.
+func Open(ctx context.Context, address string, box *secret.Box) (*Store, error) {
+	scheme, rest, ok := strings.Cut(address, ":")
+	if !ok {
+		return nil, fmt.Errorf("%q is not an address such as file:DIRECTORY", address)
+	}
+	if scheme != "file" {
+		b, err := blob.OpenBucket(ctx, address)
+		if err != nil {
+			return nil, fmt.Errorf("open object store: %w", err)
+		}
+		return &Store{bucket: b, box: box}, nil
+	}
+	dir, err := filepath.Abs(strings.TrimPrefix(rest, "//"))
+	if err != nil {
+		return nil, err
+	}
+	b, err := fileblob.OpenBucket(dir, &fileblob.Options{
+		CreateDir: true, DirFileMode: 0o700, NoTempDir: true, Metadata: fileblob.MetadataDontWrite,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open object store: %w", err)
+	}
+	return &Store{bucket: b, box: box, dir: dir}, nil
+}
+
+// Close releases the store.
+func (s *Store) Close() error { return s.bucket.Close() }
+
+// Ping reports whether the store can be reached.
+func (s *Store) Ping(ctx context.Context) error {
+	ok, err := s.bucket.IsAccessible(ctx)
+	if err == nil && !ok {
+		err = errors.New("the object store is not accessible")
+	}
+	return err
+}
+
+// Put stores what r holds under name and returns when it is durable. An object
+// becomes visible whole or not at all; an existing one is replaced.
+func (s *Store) Put(ctx context.Context, name string, r io.Reader) (Info, error) {
+	head := make([]byte, header)
+	copy(head, magic)
+	salt := head[header-saltSize:]
+	rand.Read(salt)
+	id, key, err := s.box.ObjectKey(name, salt)
+	if err != nil {
+		return Info{}, err
+	}
+	binary.BigEndian.PutUint32(head[len(magic):], id)
+
+	plain := &digester{r: r, h: sha256.New()}
+	sealed, err := sio.EncryptReader(io.MultiReader(bytes.NewReader([]byte{0}), plain), sio.Config{MinVersion: sio.Version20, Key: key})
+	if err != nil {
+		return Info{}, err
+	}
+	// A cancelled context makes the writer drop what it has; without it, Close
+	// after a failed read would publish half an object.
+	wctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	w, err := s.bucket.NewWriter(wctx, name, &blob.WriterOptions{ContentType: "application/octet-stream", DisableContentTypeDetection: true})
+	if err != nil {
+		return Info{}, storeError(err)
+	}
+	if _, err = io.Copy(w, io.MultiReader(bytes.NewReader(head), sealed)); err != nil {
+		cancel()
+		_ = w.Close()
+		if plain.err != nil {
+			return Info{}, plain.err
+		}
+		return Info{}, storeError(err)
+	}
+	if err := w.Close(); err != nil {
+		return Info{}, storeError(err)
+	}
+	if s.dir != "" {
+		if err := s.sync(name); err != nil {
+			return Info{}, storeError(err)
+		}
+	}
+	return Info{Size: plain.n, SHA256: hex.EncodeToString(plain.h.Sum(nil))}, nil
+}
+
+// sync forces a file object and its directory entry to disk; the file driver
+// renames into place but does not sync.
+func (s *Store) sync(name string) error {
+	path := filepath.Join(s.dir, filepath.FromSlash(name))
+	for _, p := range []string{path, filepath.Dir(path)} {
+		f, err := os.Open(p)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+type digester struct {
+	r   io.Reader
+	h   hash.Hash
+	n   int64
+	err error // of r, other than io.EOF
+}
+
+func (d *digester) Read(p []byte) (int, error) {
+	n, err := d.r.Read(p)
+	d.h.Write(p[:n])
+	d.n += int64(n)
+	if err != nil && err != io.EOF {
+		d.err = err
+	}
+	return n, err
+}
+
+// Get opens an object for reading. Reading fails before a changed byte is
+// handed out. No such object is core.NotFound.
+func (s *Store) Get(ctx context.Context, name string) (io.ReadCloser, error) {
+	r, err := s.bucket.NewReader(ctx, name, nil)
+	if err != nil {
+		return nil, storeError(err)
+	}
+	head := make([]byte, header)
+	if _, err := io.ReadFull(r, head); err != nil || string(head[:len(magic)]) != magic {
+		r.Close()
+		return nil, fmt.Errorf("object %s is damaged: bad header", name)
+	}
+	key, err := s.box.DeriveObjectKey(binary.BigEndian.Uint32(head[len(magic):]), name, head[header-saltSize:])
+	if err != nil {
+		r.Close()
+		return nil, err
+	}
+	plain, err := sio.DecryptReader(r, sio.Config{MinVersion: sio.Version20, Key: key})
+	if err == nil {
+		_, err = io.ReadFull(plain, make([]byte, 1))
+	}
+	if err != nil {
+		r.Close()
+		return nil, fmt.Errorf("object %s is damaged: %w", name, err)
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{plain, r}, nil
+}
+
+// Bytes reads a whole object of at most limit bytes.
+func (s *Store) Bytes(ctx context.Context, name string, limit int64) ([]byte, error) {
+	r, err := s.Get(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	b, err := io.ReadAll(io.LimitReader(r, limit+1))
+	if err != nil {
+		return nil, fmt.Errorf("object %s is damaged: %w", name, err)
+	}
+	if int64(len(b)) > limit {
+		return nil, core.Errorf(core.TooLarge, "object is larger than %d bytes", limit)
+	}
+	return b, nil
+}
+
+// Delete removes an object; removing what is not there is no error.
+func (s *Store) Delete(ctx context.Context, name string) error {
+	if err := s.bucket.Delete(ctx, name); err != nil && gcerrors.Code(err) != gcerrors.NotFound {
+		return storeError(err)
+	}
+	return nil
+}
+
+func storeError(err error) error {
+	switch {
+	case gcerrors.Code(err) == gcerrors.NotFound:
+		return core.Wrap(err, core.NotFound, "object not found")
+	case errors.Is(err, syscall.ENOSPC):
+		return core.Wrap(err, core.NoSpace, "the object store is full")
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
+	}
+	return core.Wrap(err, core.Unavailable, "the object store does not answer; try again")
+}
+
+// RedactAddress hides what an address may carry besides a place.
+func RedactAddress(address string) string {
+	u, err := url.Parse(address)
+	if err != nil || u.Scheme == "" {
+		return "?"
+	}
+	u.RawQuery = ""
+	return u.Redacted()
+}
