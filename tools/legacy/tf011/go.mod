@@ -1,9 +1,11 @@
 // Terraform 0.11.15, the last with "terraform push". tools/legacy.sh builds it.
+// "go mod tidy" breaks it: the tests of its dependencies pull in newer modules
+// that no longer compile. After a change: go build -mod=mod, then commit both files.
 module interlock/tools/legacy/tf011
 
 go 1.26
 
-require github.com/hashicorp/terraform v0.11.15 // indirect
+require github.com/hashicorp/terraform v0.11.15
 
 require (
 	cloud.google.com/go v0.26.0 // indirect
@@ -27,17 +29,13 @@ require (
 	github.com/coreos/pkg v0.0.0-20160727233714-3ac0863d7acf // indirect
 	github.com/davecgh/go-spew v1.1.1 // indirect
 	github.com/dgrijalva/jwt-go v0.0.0-20160617170158-f0777076321a // indirect
-	github.com/dustin/go-humanize v1.1.0 // indirect
 	github.com/dylanmei/iso8601 v0.1.0 // indirect
-	github.com/gogo/protobuf v1.3.2 // indirect
-	github.com/golang/protobuf v1.3.3 // indirect
-	github.com/google/go-cmp v0.5.9 // indirect
+	github.com/gogo/protobuf v0.0.0-20170307180453-100ba4e88506 // indirect
+	github.com/golang/protobuf v1.3.2 // indirect
 	github.com/google/go-querystring v1.0.0 // indirect
-	github.com/google/martian v2.1.0+incompatible // indirect
 	github.com/google/uuid v1.6.0 // indirect
 	github.com/gophercloud/gophercloud v0.0.0-20190208042652-bc37892e1968 // indirect
 	github.com/gophercloud/utils v0.0.0-20190128072930-fbb6ab446f01 // indirect
-	github.com/grpc-ecosystem/go-grpc-middleware v1.4.0 // indirect
 	github.com/hashicorp/atlas-go v0.0.0-20161107204910-1792bd8de119 // indirect
 	github.com/hashicorp/aws-sdk-go-base v0.3.0 // indirect
 	github.com/hashicorp/consul v0.0.0-20171026175957-610f3c86a089 // indirect
@@ -90,40 +88,37 @@ require (
 	github.com/nu7hatch/gouuid v0.0.0-20131221200532-179d4d0c4d8d // indirect
 	github.com/oklog/run v1.0.0 // indirect
 	github.com/packer-community/winrmcp v0.0.0-20180102160824-81144009af58 // indirect
-	github.com/pkg/errors v0.8.1 // indirect
+	github.com/pkg/errors v0.0.0-20170505043639-c605e284fe17 // indirect
 	github.com/posener/complete v0.0.0-20171219111128-6bee943216c8 // indirect
 	github.com/ryanuber/columnize v0.0.0-20161220214920-0fbbb3f0e3fb // indirect
 	github.com/satori/uuid v0.0.0-20160927100844-b061729afc07 // indirect
 	github.com/svanharmelen/jsonapi v0.0.0-20180618144545-0c0828c3f16d // indirect
 	github.com/terraform-providers/terraform-provider-openstack v1.15.0 // indirect
-	github.com/tmc/grpc-websocket-proxy v0.0.0-20220101234140-673ab2c3ae75 // indirect
 	github.com/ulikunitz/xz v0.5.4 // indirect
 	github.com/xanzy/ssh-agent v0.2.0 // indirect
 	github.com/xlab/treeprint v0.0.0-20161029104018-1d6e34225557 // indirect
 	github.com/zclconf/go-cty v0.0.0-20180302160414-49fa5e03c418 // indirect
 	go.uber.org/atomic v1.12.0 // indirect
 	go.uber.org/multierr v1.11.0 // indirect
-	golang.org/x/crypto v0.0.0-20200622213623-75b288015ac9 // indirect
-	golang.org/x/net v0.0.0-20211123203042-d83791d6bcd9 // indirect
+	golang.org/x/crypto v0.0.0-20190308221718-c2843e01d9a2 // indirect
+	golang.org/x/net v0.0.0-20190501004415-9ce7a6920f09 // indirect
 	golang.org/x/oauth2 v0.0.0-20181203162652-d668ce993890 // indirect
-	golang.org/x/sys v0.0.0-20211025201205-69cdffdb9359 // indirect
-	golang.org/x/text v0.3.6 // indirect
+	golang.org/x/sys v0.0.0-20190502145724-3ef323f4f1fd // indirect
+	golang.org/x/text v0.3.2 // indirect
 	golang.org/x/time v0.0.0-20190308202827-9d24e82272b4 // indirect
-	google.golang.org/appengine v1.4.0 // indirect
-	google.golang.org/genproto v0.0.0-20200423170343-7949de9c1215 // indirect
-	gopkg.in/yaml.v2 v2.2.8 // indirect
-	sigs.k8s.io/yaml v1.6.0 // indirect
+	google.golang.org/genproto v0.0.0-20190819201941-24fa4b261c55 // indirect
+	gopkg.in/yaml.v2 v2.2.1 // indirect
 )
 
 // etcd 3.3.27 drops a codec library that panics at start with Go 1.22 or later;
 // the others keep the Google modules of 2018 at versions that fit each other.
 require (
-	github.com/coreos/etcd v3.3.27+incompatible // indirect
-	github.com/googleapis/gax-go v2.0.0+incompatible // indirect
-	go.opencensus.io v0.22.0 // indirect
-	go.uber.org/zap v1.18.1 // indirect
-	google.golang.org/api v0.1.0 // indirect
-	google.golang.org/grpc v1.29.1 // indirect
+	github.com/coreos/etcd v3.3.27+incompatible
+	github.com/googleapis/gax-go v2.0.0+incompatible
+	go.opencensus.io v0.22.0
+	go.uber.org/zap v1.10.0
+	google.golang.org/api v0.1.0
+	google.golang.org/grpc v1.26.0
 )
 
 tool github.com/hashicorp/terraform

@@ -1,0 +1,77 @@
+# Everything a contributor runs. "make" alone lists the targets.
+
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+ARGS    ?=
+PKG     ?= ./...
+
+# The linters have a module of their own, so that they never decide versions
+# for the server.
+LINT := $(GO) tool -modfile=tools/lint/go.mod
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo engine legacy deps generate fmt check lint vuln test test-short bench chaos cover
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+build: ## build bin/interlock, one static binary
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/interlock ./cmd/interlock
+
+demo: build ## run the quickstart on a fresh server; ARGS=--exit stops it at the end
+	@sh examples/quickstart/demo.sh $(ARGS)
+
+engine: ## build the pinned OpenTofu into the cache, once (minutes)
+	@tools/engine.sh
+
+legacy: ## build the old Terraform clients of the tests into the cache, once (minutes)
+	@tools/legacy.sh
+
+deps: ## install what the tests need from the system's packages, where missing
+	@tools/deps.sh
+
+generate: ## write the *_templ.go files anew
+	$(GO) tool templ generate
+
+fmt: ## format Go and templ files
+	gofmt -w $$(git ls-files -co --exclude-standard '*.go')
+	$(GO) tool templ fmt .
+
+# Compares before with after, not with git: generated code that is not yet
+# committed is fine, stale code is not.
+check: ## see that generated code is fresh, gofmt, vet and staticcheck are content
+	@sums() { git ls-files -co --exclude-standard '*_templ.go' | xargs -r sha256sum; }; \
+	before=$$(sums) && $(GO) tool templ generate && after=$$(sums) && \
+	if [ "$$before" != "$$after" ]; then echo "check: the *_templ.go files were stale and are now written anew" >&2; exit 1; fi
+	@unformatted=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \
+	if [ -n "$$unformatted" ]; then echo "check: run make fmt for:" $$unformatted >&2; exit 1; fi
+	$(GO) vet ./...
+	$(LINT) staticcheck ./...
+
+lint: check ## check, then golangci-lint where it is installed
+	@if command -v golangci-lint >/dev/null; then golangci-lint run; else echo "lint: golangci-lint is not installed; its own checks were left out" >&2; fi
+
+vuln: ## look for known vulnerabilities in what the binary calls (needs the network)
+	$(LINT) govulncheck ./cmd/...
+
+# One build after the other: each takes all cores by itself.
+test: deps ## run all tests: both databases, real engines, old and new clients, browser
+	@set -e; \
+	INTERLOCK_TEST_TOFU=$$(tools/engine.sh); \
+	INTERLOCK_TEST_TF011=$$(tools/legacy.sh tf011); \
+	INTERLOCK_TEST_TF012=$$(tools/legacy.sh tf012); \
+	export INTERLOCK_TEST_TOFU INTERLOCK_TEST_TF011 INTERLOCK_TEST_TF012; \
+	nice tools/with-postgres.sh $(GO) test -race -timeout 18m $(ARGS) $(PKG)
+
+test-short: ## run what needs nothing installed: SQLite only, no old clients, no race detector
+	$(GO) test -short $(ARGS) $(PKG)
+
+bench: ## run the benchmarks on both databases
+	tools/with-postgres.sh $(GO) test -run '^$$' -bench . -benchmem -timeout 30m $(ARGS) $(PKG)
+
+chaos: ## run the long crash and failure tests (TestChaos...)
+	INTERLOCK_TEST_CHAOS=1 tools/with-postgres.sh $(GO) test -run '^TestChaos' -count 1 -timeout 60m -v $(ARGS) $(PKG)
+
+cover: ## measure what the tests cover, all packages together
+	tools/with-postgres.sh $(GO) test -coverpkg ./internal/... -coverprofile coverage.out $(ARGS) $(PKG)
+	$(GO) tool cover -func coverage.out | tail -n 1
