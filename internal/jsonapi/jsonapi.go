@@ -6,12 +6,17 @@ package jsonapi
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
+	"net/http"
+	"net/url"
+	"strconv"
 	"strings"
 
 	"interlock/internal/core"
 )
 
+// MediaType is the content type of every document.
 const MediaType = "application/vnd.api+json"
 
 // Resource is one JSON:API resource object.
@@ -52,13 +57,97 @@ type Doc struct {
 	Meta     map[string]any `json:"meta,omitempty"`
 }
 
+// One is a document of one resource.
+func One(r Resource) *Doc { return &Doc{Data: r} }
+
 // List maps items through f into a document.
-func List[T any](items []T, f func(T) Resource) Doc {
+func List[T any](items []T, f func(T) Resource) *Doc {
 	out := make([]Resource, len(items))
 	for i, it := range items {
 		out[i] = f(it)
 	}
-	return Doc{Data: out}
+	return &Doc{Data: out}
+}
+
+// Page is the part of a list that a caller asked for.
+type Page struct{ Number, Size int }
+
+// The bounds of a page: sizes above are cut, numbers above refused.
+const (
+	defaultPageSize = 20
+	maxPageSize     = 100
+	maxPageNumber   = 1_000_000
+)
+
+// PageOf reads page[number] and page[size].
+func PageOf(r *http.Request) (Page, error) {
+	p := Page{1, defaultPageSize}
+	q := r.URL.Query()
+	for name, at := range map[string]*int{"page[number]": &p.Number, "page[size]": &p.Size} {
+		if v := q.Get(name); v != "" {
+			n, err := strconv.Atoi(v)
+			if err != nil || n < 0 || n > maxPageNumber {
+				return p, core.Errorf(core.Malformed, "%s is not a positive number", name)
+			}
+			if n > 0 {
+				*at = n
+			}
+		}
+	}
+	p.Size = min(p.Size, maxPageSize)
+	return p, nil
+}
+
+// Offset is the number of items before the page.
+func (p Page) Offset() int { return (p.Number - 1) * p.Size }
+
+// Paged is List with the links and the meta of page p out of total items.
+func Paged[T any](r *http.Request, items []T, p Page, total int, f func(T) Resource) *Doc {
+	d := List(items, f)
+	pages := max(1, (total+p.Size-1)/p.Size)
+	var prev, next any
+	if p.Number > 1 {
+		prev = min(p.Number-1, pages)
+	}
+	if p.Number < pages {
+		next = p.Number + 1
+	}
+	d.Meta = map[string]any{"pagination": map[string]any{
+		"current-page": p.Number, "page-size": p.Size, "prev-page": prev, "next-page": next,
+		"total-pages": pages, "total-count": total,
+	}}
+	link := func(n any) any {
+		if n == nil {
+			return nil
+		}
+		q := r.URL.Query()
+		q.Set("page[number]", strconv.Itoa(n.(int)))
+		q.Set("page[size]", strconv.Itoa(p.Size))
+		return (&url.URL{Path: r.URL.Path, RawQuery: q.Encode()}).String()
+	}
+	d.Links = map[string]any{"self": link(p.Number), "first": link(1), "prev": link(prev), "next": link(next), "last": link(pages)}
+	return d
+}
+
+// Includes reads include=a,b and refuses what is not in allowed.
+func Includes(r *http.Request, allowed ...string) (map[string]bool, error) {
+	out := map[string]bool{}
+	for _, v := range r.URL.Query()["include"] {
+		for name := range strings.SplitSeq(v, ",") {
+			if name = strings.TrimSpace(name); name == "" {
+				continue
+			}
+			ok := false
+			for _, a := range allowed {
+				ok = ok || a == name
+			}
+			if !ok {
+				return nil, core.Errorf(core.Malformed, "Invalid include parameter: %s", name)
+			}
+			out[name] = true
+		}
+	}
+	return out, nil
 }
 
 // Opt is an input that may be absent, null or given: a PATCH needs all three.
@@ -68,6 +157,7 @@ type Opt[T any] struct {
 	Null  bool // and its value was null
 }
 
+// UnmarshalJSON notes that the key was there.
 func (o *Opt[T]) UnmarshalJSON(b []byte) error {
 	o.Set = true
 	if bytes.Equal(b, []byte("null")) {
@@ -84,29 +174,80 @@ func (o Opt[T]) Apply(dst *T) {
 	}
 }
 
+// Rels holds the relationships of a request by name.
+type Rels map[string]struct {
+	Data json.RawMessage `json:"data"`
+}
+
+// ID returns the id of a to-one relationship, or nothing.
+func (r Rels) ID(name string) core.ID {
+	var ref Ref
+	if json.Unmarshal(r[name].Data, &ref) != nil {
+		return ""
+	}
+	return core.ID(ref.ID)
+}
+
 // Decode reads a document of the given type and its attributes into attrs.
-func Decode(r io.Reader, typ string, attrs any) error {
+// A client that leaves the type out is forgiven; another type is not.
+func Decode(r io.Reader, typ string, attrs any) (Rels, error) {
 	var in struct {
-		Data struct {
-			Type       string          `json:"type"`
-			Attributes json.RawMessage `json:"attributes"`
+		Data *struct {
+			Type          string          `json:"type"`
+			Attributes    json.RawMessage `json:"attributes"`
+			Relationships Rels            `json:"relationships"`
 		} `json:"data"`
 	}
-	if err := json.NewDecoder(io.LimitReader(r, 1<<20)).Decode(&in); err != nil {
-		return core.Wrap(err, core.Invalid, "body is not a JSON:API document")
+	if err := decodeOne(r, &in); err != nil {
+		return nil, err
 	}
-	if in.Data.Type != typ {
-		return core.Errorf(core.Invalid, "type is %q, want %q", in.Data.Type, typ).InField("/data/type")
+	if in.Data == nil {
+		return nil, core.Errorf(core.Malformed, "the document has no data object")
+	}
+	if in.Data.Type != "" && in.Data.Type != typ {
+		return nil, core.Errorf(core.Invalid, "type is %q, want %q", in.Data.Type, typ).InField("type")
 	}
 	if len(in.Data.Attributes) == 0 {
-		return nil
+		return in.Data.Relationships, nil
 	}
 	if err := json.Unmarshal(in.Data.Attributes, attrs); err != nil {
-		e := core.Wrap(err, core.Invalid, "attribute has the wrong type")
-		if t, ok := err.(*json.UnmarshalTypeError); ok {
-			e.InField("/data/attributes/" + strings.ReplaceAll(t.Field, ".", "/"))
+		e := core.Wrap(err, core.Invalid, "an attribute has the wrong type")
+		if t, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+			e.Msg = "attribute " + t.Field + " cannot be a " + t.Value
+			e.InField(t.Field)
 		}
-		return e
+		return nil, e
+	}
+	return in.Data.Relationships, nil
+}
+
+// DecodePlain reads a plain JSON object into v. An empty body is an empty
+// object: clients send actions that way.
+func DecodePlain(r io.Reader, v any) error {
+	err := decodeOne(r, v)
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
+
+// decodeOne reads one JSON value and nothing after it.
+func decodeOne(r io.Reader, v any) error {
+	b, err := io.ReadAll(r)
+	if err != nil {
+		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+			return core.Wrap(err, core.TooLarge, "the request body is too large")
+		}
+		return core.Wrap(err, core.Malformed, "the request body ended early")
+	}
+	if len(bytes.TrimSpace(b)) == 0 {
+		return core.Wrap(io.EOF, core.Malformed, "the request body is empty")
+	}
+	if err := json.Unmarshal(b, v); err != nil {
+		if t, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+			return core.Wrap(err, core.Invalid, t.Field+" cannot be a "+t.Value)
+		}
+		return core.Wrap(err, core.Malformed, "the request body is not valid JSON")
 	}
 	return nil
 }

@@ -1,0 +1,110 @@
+// Package account knows who there is: users, organizations with their teams,
+// and the tokens and sessions by which they are recognised.
+//
+// Users and organizations share one namespace. Every user owns a personal
+// organization of the same name, so that a name always leads to an
+// organization.
+package account
+
+import (
+	"context"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"interlock/internal/authz"
+	"interlock/internal/core"
+	"interlock/internal/db"
+	"interlock/internal/secret"
+)
+
+// Service is what the APIs, the pages and the other parts of the platform
+// call. Methods check the caller's rights first, then do their work in one
+// transaction.
+type Service struct {
+	DB  *db.DB
+	Box *secret.Box
+
+	// OrgCreated hear of a new organization inside its transaction.
+	OrgCreated []func(context.Context, *db.Tx, core.ID) error
+	// OrgDeleting may refuse the deletion of an organization.
+	OrgDeleting []func(context.Context, *db.Tx, core.ID) error
+
+	logins limiter
+	cache  tokenCache
+	setup  setupLink
+}
+
+var nameForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,59}$`)
+
+// reserved names would shadow paths of the pages.
+var reserved = map[string]bool{"app": true, "api": true, "static": true, "signin": true, "signout": true, "setup": true, "new": true}
+
+// ValidName checks a name of the shared namespace.
+func ValidName(name string) error {
+	switch {
+	case name == "":
+		return core.Errorf(core.Invalid, "can't be blank").InField("name")
+	case !nameForm.MatchString(name):
+		return core.Errorf(core.Invalid, "must begin with a letter or digit and hold only letters, digits, -, _ and . (at most 60)").InField("name")
+	case reserved[strings.ToLower(name)]:
+		return core.Errorf(core.Invalid, "is reserved").InField("name")
+	}
+	return nil
+}
+
+// key is how names are compared: without regard to case.
+func key(name string) string { return strings.ToLower(name) }
+
+// limiter slows down guessing: a bucket a key, forgotten when full again.
+type limiter struct {
+	mu      sync.Mutex
+	buckets map[string]*rate.Limiter
+}
+
+// loginBurst tries are free, then one each loginEvery.
+const (
+	loginBurst = 10
+	loginEvery = 6 * time.Second
+)
+
+// allow reports whether another try under each of the keys is fine now.
+func (l *limiter) allow(keys ...string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.buckets == nil || len(l.buckets) > 50_000 {
+		l.buckets = map[string]*rate.Limiter{}
+	}
+	ok := true
+	for _, k := range keys {
+		b := l.buckets[k]
+		if b == nil {
+			b = rate.NewLimiter(rate.Every(loginEvery), loginBurst)
+			l.buckets[k] = b
+		}
+		ok = b.Allow() && ok
+	}
+	return ok
+}
+
+// forgive gives a key its tries back after it has proved itself.
+func (l *limiter) forgive(k string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.buckets, k)
+}
+
+// requireUser returns the user who speaks in ctx.
+func requireUser(ctx context.Context) (core.ID, error) {
+	s := authz.Subject(ctx)
+	if !s.Known() {
+		return "", core.Errorf(core.Unknown, "unauthorized")
+	}
+	if s.Kind != core.UserKind {
+		return "", core.Errorf(core.Denied, "only a user may do this")
+	}
+	return s.ID, nil
+}

@@ -1,0 +1,97 @@
+package account
+
+import (
+	"context"
+	"net"
+	"net/http"
+
+	"interlock/internal/authz"
+	"interlock/internal/core"
+	"interlock/internal/db"
+	"interlock/internal/web"
+)
+
+func (s *Service) v1Routes(rt *web.Router) {
+	rt.V1("GET /api/v1/user/{username}", s.v1User)
+	rt.V1Open("POST /api/v1/authenticate", s.v1Authenticate)
+	rt.V1("GET /api/v1/authenticate", func(*http.Request) (any, error) { return nil, nil })
+}
+
+func (s *Service) v1User(r *http.Request) (any, error) {
+	u, err := s.UserByName(r.Context(), r.PathValue("username"))
+	if err != nil {
+		return nil, err
+	}
+	if err := s.sharesOrg(r.Context(), authz.Subject(r.Context()), u.ID); err != nil {
+		return nil, err
+	}
+	return map[string]any{
+		"username": u.Username, "avatar_url": "", "profile_html": "", "profile_markdown": "", "boxes": []any{},
+	}, nil
+}
+
+func (s *Service) v1Authenticate(w http.ResponseWriter, r *http.Request) error {
+	in, err := web.ReadInput(r)
+	if err != nil {
+		return err
+	}
+	who, err := in.Object("user")
+	if err != nil {
+		return err
+	}
+	var f [3]string
+	for i, k := range []string{"login", "password", "description"} {
+		if f[i], err = who.String(k); err != nil {
+			return err
+		}
+	}
+	u, err := s.CheckLogin(r.Context(), f[0], f[1], RemoteHost(r))
+	if err != nil {
+		return err
+	}
+	t, err := s.IssueUserToken(r.Context(), u.ID, f[2], nil)
+	if err != nil {
+		return err
+	}
+	web.WriteJSON(w, r, map[string]string{"token": t.Secret.Reveal()})
+	return nil
+}
+
+// RemoteHost is the address a request comes from, without its port.
+func RemoteHost(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
+}
+
+// sharesOrg hides user id from whoever has no organization in common with it.
+func (s *Service) sharesOrg(ctx context.Context, sub core.Subject, id core.ID) error {
+	if sub.ID == id {
+		return nil
+	}
+	return s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
+		cond, arg := authz.VisibleOrgs(sub, 2)
+		n, err := db.One(ctx, tx, db.Int, `SELECT count(*) FROM org_member x JOIN organization o ON o.id = x.org_id WHERE x.user_id = $1 AND `+cond, id, arg)
+		if err == nil && n == 0 {
+			return authz.ErrHidden()
+		}
+		return err
+	})
+}
+
+// rightsOn loads the rights of ctx's subject on each of a page of
+// organizations, a query each.
+func (s *Service) rightsOn(ctx context.Context, os []Org) (map[core.ID]core.Right, error) {
+	out := map[core.ID]core.Right{}
+	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) (err error) {
+		for _, o := range os {
+			if out[o.ID], err = authz.OrgRights(ctx, tx, o.ID); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return out, err
+}

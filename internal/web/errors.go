@@ -1,0 +1,148 @@
+package web
+
+import (
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"interlock/internal/core"
+	"interlock/internal/jsonapi"
+)
+
+// status is the one table from kinds to HTTP.
+var status = map[core.Kind]int{
+	core.Internal:    http.StatusInternalServerError,
+	core.Invalid:     http.StatusUnprocessableEntity,
+	core.Malformed:   http.StatusBadRequest,
+	core.NotFound:    http.StatusNotFound,
+	core.Denied:      http.StatusForbidden,
+	core.Forbidden:   http.StatusForbidden,
+	core.Unknown:     http.StatusUnauthorized,
+	core.Conflict:    http.StatusConflict,
+	core.Gone:        http.StatusGone,
+	core.TooLarge:    http.StatusRequestEntityTooLarge,
+	core.TooMany:     http.StatusTooManyRequests,
+	core.Unavailable: http.StatusServiceUnavailable,
+	core.NoSpace:     http.StatusInsufficientStorage,
+}
+
+// logError writes the one log line of a failed request, if it failed on our side.
+func logError(r *http.Request, err error) {
+	switch core.KindOf(err) {
+	case core.Internal:
+		if r.Context().Err() != nil {
+			return // the client went away; what broke because of that is no news
+		}
+		slog.ErrorContext(r.Context(), "request failed", "method", r.Method, "route", r.Pattern, "err", err)
+	case core.Unavailable, core.NoSpace:
+		slog.WarnContext(r.Context(), "request refused", "method", r.Method, "route", r.Pattern, "err", err)
+	}
+}
+
+func retryAfter(w http.ResponseWriter, code int) {
+	if code == http.StatusServiceUnavailable || code == http.StatusTooManyRequests {
+		w.Header().Set("Retry-After", "2")
+	}
+}
+
+type v2Error struct {
+	Status string         `json:"status"`
+	Title  string         `json:"title"`
+	Detail string         `json:"detail,omitempty"`
+	Source map[string]any `json:"source,omitempty"`
+}
+
+// writeV2Error answers in JSON:API's form. What the caller may not do does not
+// exist for it, so Denied and NotFound share one body.
+func writeV2Error(w http.ResponseWriter, r *http.Request, err error) {
+	logError(r, err)
+	kind := core.KindOf(err)
+	if kind == core.Denied {
+		kind = core.NotFound
+	}
+	code := status[kind]
+	out := v2Error{Status: strconv.Itoa(code), Title: strings.ToLower(http.StatusText(code))}
+	switch kind {
+	case core.NotFound:
+		out.Title = "not found"
+	case core.Unknown:
+		out.Title = "unauthorized"
+	case core.Internal:
+		out.Detail = "something went wrong on our side; the server's log knows more under request " + w.Header().Get("X-Request-Id")
+	default:
+		e, _ := errors.AsType[*core.Error](err)
+		out.Detail = e.Msg
+		if e.Field != "" {
+			out.Title = "invalid attribute"
+			out.Source = map[string]any{"pointer": "/data/attributes/" + e.Field}
+		}
+	}
+	retryAfter(w, code)
+	writeJSON(w, r, code, jsonapi.MediaType, map[string]any{"errors": []v2Error{out}})
+}
+
+// writeV1Error answers in the 2017 form, attribute to messages; atlas-go
+// decodes a list of sentences instead and gets one.
+func writeV1Error(w http.ResponseWriter, r *http.Request, err error) {
+	logError(r, err)
+	code := status[core.KindOf(err)]
+	msg, field := core.Message(err), "base"
+	if e, ok := errors.AsType[*core.Error](err); ok && e.Field != "" {
+		field = e.Field
+	}
+	var body any = map[string][]string{field: {msg}}
+	if strings.HasPrefix(r.UserAgent(), "AtlasGo/") {
+		if field != "base" {
+			msg = field + " " + msg
+		}
+		body = []string{msg}
+	}
+	retryAfter(w, code)
+	writeJSON(w, r, code, "application/json", map[string]any{"errors": body})
+}
+
+// writeFor answers an error that no door has taken, by the look of the path.
+func writeFor(w http.ResponseWriter, r *http.Request, err error) {
+	switch {
+	case strings.HasPrefix(r.URL.Path, "/api/v1/"):
+		writeV1Error(w, r, err)
+	case strings.HasPrefix(r.URL.Path, "/api/"):
+		v2Headers(w.Header())
+		writeV2Error(w, r, err)
+	default:
+		writePageError(w, r, err)
+	}
+}
+
+// writeStatus is writeFor with a status that no kind has.
+func writeStatus(w http.ResponseWriter, r *http.Request, code int, err *core.Error) {
+	if strings.HasPrefix(r.URL.Path, "/api/v1/") {
+		writeJSON(w, r, code, "application/json", map[string]any{"errors": map[string][]string{"base": {err.Msg}}})
+		return
+	}
+	writeJSON(w, r, code, jsonapi.MediaType, map[string]any{"errors": []v2Error{{Status: strconv.Itoa(code), Title: strings.ToLower(http.StatusText(code)), Detail: err.Msg}}})
+}
+
+// WriteJSON answers 200 with v, for handlers that write their own answer.
+func WriteJSON(w http.ResponseWriter, r *http.Request, v any) {
+	writeJSON(w, r, http.StatusOK, "application/json", v)
+}
+
+func writeJSON(w http.ResponseWriter, r *http.Request, code int, contentType string, v any) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		slog.ErrorContext(r.Context(), "encode answer", "route", r.Pattern, "err", err)
+		w.WriteHeader(http.StatusInternalServerError)
+		return
+	}
+	h := w.Header()
+	h.Set("Content-Type", contentType)
+	h.Set("Content-Length", strconv.Itoa(len(b)))
+	w.WriteHeader(code)
+	if _, err := w.Write(b); err != nil {
+		slog.DebugContext(r.Context(), "client went away", "err", err)
+	}
+}

@@ -1,0 +1,144 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/a-h/templ"
+
+	"interlock/internal/authz"
+	"interlock/internal/core"
+	"interlock/internal/web/ui"
+)
+
+// Answer is what a page handler returns: a page, or somewhere else to go.
+type Answer struct {
+	Page   templ.Component
+	Status int    // of Page; 0 is 200
+	Goto   string // a local path; answered with 303
+	Cookie *http.Cookie
+}
+
+// Show answers with a page.
+func Show(c templ.Component) (Answer, error) { return Answer{Page: c}, nil }
+
+// Goto answers with a redirect to a local path.
+func Goto(path string) (Answer, error) { return Answer{Goto: path}, nil }
+
+// Page mounts a page for people who are signed in. Whoever is not is sent to
+// sign in and comes back.
+func (rt *Router) Page(pattern string, f func(*http.Request) (Answer, error)) {
+	rt.page(pattern, false, f)
+}
+
+// PageOpen mounts a page for everyone.
+func (rt *Router) PageOpen(pattern string, f func(*http.Request) (Answer, error)) {
+	rt.page(pattern, true, f)
+}
+
+func (rt *Router) page(pattern string, open bool, f func(*http.Request) (Answer, error)) {
+	rt.add(pattern, DoorPage, open, func(w http.ResponseWriter, r *http.Request) {
+		r, err := rt.signedIn(r)
+		if err == nil && !open && !authz.Subject(r.Context()).Known() {
+			to := "/signin"
+			if r.Method == http.MethodGet && r.URL.Path != "/" {
+				to += "?next=" + url.QueryEscape(r.URL.RequestURI())
+			}
+			http.Redirect(w, r, to, http.StatusSeeOther)
+			return
+		}
+		var a Answer
+		if err == nil {
+			a, err = f(r)
+		}
+		if err != nil {
+			writePageError(w, r, err)
+			return
+		}
+		if a.Cookie != nil {
+			a.Cookie.Secure = rt.Secure
+			http.SetCookie(w, a.Cookie)
+		}
+		if a.Goto != "" {
+			http.Redirect(w, r, a.Goto, http.StatusSeeOther)
+			return
+		}
+		render(w, r, max(a.Status, http.StatusOK), a.Page)
+	})
+}
+
+// Stream mounts a page handler that writes its own answer: events, downloads.
+func (rt *Router) Stream(pattern string, f func(http.ResponseWriter, *http.Request) error) {
+	rt.add(pattern, DoorPage, false, func(w http.ResponseWriter, r *http.Request) {
+		r, err := rt.signedIn(r)
+		if err == nil && !authz.Subject(r.Context()).Known() {
+			err = core.Errorf(core.Unknown, "sign in first")
+		}
+		if err == nil {
+			err = f(w, r)
+		}
+		if err != nil {
+			writePageError(w, r, err)
+		}
+	})
+}
+
+// SessionCookie is the name of the cookie that carries a session.
+const SessionCookie = "interlock_session"
+
+// signedIn reads the session cookie, after the check that the request comes
+// from our own pages. An unknown session is nobody.
+func (rt *Router) signedIn(r *http.Request) (*http.Request, error) {
+	if err := rt.cross.Check(r); err != nil {
+		return r, core.Wrap(err, core.Forbidden, "this request came from another site and was refused")
+	}
+	c, err := r.Cookie(SessionCookie)
+	if err != nil || c.Value == "" {
+		return r, nil
+	}
+	s, err := rt.Session(r.Context(), c.Value)
+	if core.KindOf(err) == core.Unknown {
+		return r, nil
+	}
+	if err != nil {
+		return r, err
+	}
+	note(r, s)
+	return r.WithContext(authz.With(r.Context(), s)), nil
+}
+
+// LocalPath returns next if it is a path on this server, else "/": a redirect
+// must never lead elsewhere.
+func LocalPath(next string) string {
+	if !strings.HasPrefix(next, "/") || strings.HasPrefix(next, "//") || strings.ContainsAny(next, "\\\r\n\t\x00") {
+		return "/"
+	}
+	if u, err := url.Parse(next); err != nil || u.Host != "" || u.Scheme != "" {
+		return "/"
+	}
+	return next
+}
+
+func render(w http.ResponseWriter, r *http.Request, code int, c templ.Component) {
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(code)
+	if err := c.Render(r.Context(), w); err != nil && !errors.Is(err, context.Canceled) {
+		slog.DebugContext(r.Context(), "render page", "route", r.Pattern, "err", err)
+	}
+}
+
+func writePageError(w http.ResponseWriter, r *http.Request, err error) {
+	logError(r, err)
+	kind := core.KindOf(err)
+	code := status[kind]
+	retryAfter(w, code)
+	msg := core.Message(err)
+	if kind == core.NotFound {
+		msg = "There is nothing here, or it is not for you to see."
+	}
+	render(w, r, code, ui.ErrorPage(authz.Subject(r.Context()).Name, code, http.StatusText(code), msg, w.Header().Get("X-Request-Id")))
+}
