@@ -20,6 +20,10 @@ if [ -z "$version" ]; then
 fi
 
 base=${INTERLOCK_CACHE:-${XDG_CACHE_HOME:-${HOME:?set HOME, XDG_CACHE_HOME or INTERLOCK_CACHE}/.cache}}
+case $base in
+/*) ;;
+*) echo "cached-build: the cache's folder is '$base'; it must be an absolute path" >&2 && exit 1 ;;
+esac
 out=$base/interlock/engines/$product/$version
 binary=$out/$product
 
@@ -41,7 +45,7 @@ if ! fresh; then
 	started=$(date +%s)
 	trap 'rm -f "$binary.$$"' EXIT
 	trap 'exit 1' HUP INT TERM
-	(cd "$dir" && CGO_ENABLED=0 GOFLAGS= GOWORK=off nice go build -trimpath -buildvcs=false \
+	(cd "$dir" && CGO_ENABLED=0 GOFLAGS='' GOWORK=off nice go build -trimpath -buildvcs=false \
 		-ldflags "$ldflags" -o "$binary.$$" "$package" 9>&-) >&2
 	mv -f "$binary.$$" "$binary"
 	printf '%s\n' "$stamp" >"$out/stamp.$$"

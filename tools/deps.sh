@@ -38,7 +38,7 @@ elif [ "$(id -u)" != 0 ]; then
 	if anyof sudo && sudo -n true 2>/dev/null; then
 		as_root="sudo -n"
 	else
-		say "not root, and sudo wants a password"
+		say "not root, and no sudo without a password"
 		installs=
 	fi
 fi
@@ -79,9 +79,9 @@ for need in $missing; do
 	chromium) what="Chromium" packages="chromium fonts-liberation" without="tests of the pages in a browser" ;;
 	esac
 	if [ -n "$installs" ]; then
-		[ $need != postgres ] || no_main_cluster
+		[ "$need" != postgres ] || no_main_cluster
 		# shellcheck disable=SC2086 # a list of packages
-		if get $need $packages; then continue; fi
+		if get "$need" $packages; then continue; fi
 	fi
 	if [ -n "$without" ]; then
 		say "MISSING $what (packages: $packages): the $without cannot run"
@@ -89,7 +89,7 @@ for need in $missing; do
 		say "MISSING $what (packages: $packages): make test needs it"
 		status=1
 	fi
-	if [ $need = chromium ] && grep -qs '^ID=ubuntu' /etc/os-release; then
+	if [ "$need" = chromium ] && grep -qs '^ID=ubuntu' /etc/os-release; then
 		say "Ubuntu has Chromium only as a snap: run 'snap install chromium' or install Google Chrome"
 	fi
 done
