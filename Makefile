@@ -30,6 +30,7 @@ legacy: ## build the old Terraform clients of the tests into the cache, once (mi
 deps: ## install what the tests need from the system's packages, where missing
 	@tools/deps.sh
 
+# From the root only: generated code holds the paths seen from where templ ran.
 generate: ## write the *_templ.go files anew
 	$(GO) tool templ generate
 
