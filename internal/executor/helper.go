@@ -1,0 +1,177 @@
+package executor
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"syscall"
+
+	"github.com/landlock-lsm/go-landlock/landlock"
+	ll "github.com/landlock-lsm/go-landlock/landlock/syscall"
+	"golang.org/x/sys/unix"
+)
+
+// sealSpec is what SandboxExecMain finds in the file args of INTERLOCK_DIR.
+type sealSpec struct {
+	Landlock bool
+	Engine   string
+	Dir      string
+	Env      []string
+	RO, RW   []string
+}
+
+// sealedArg marks the second stage, which restricts itself.
+const sealedArg = "--sealed"
+
+// SandboxExecMain is the subcommand sandbox-exec, with which the program runs
+// an engine where there is no bwrap. args are the engine's own. It adopts
+// everything that the engine starts, however detached, and ends only when all
+// of it is dead; when the server dies, it kills the engine first. Under
+// Landlock the restrictions are laid on a second stage, so that the run cannot
+// signal the first. The answer is the exit status.
+func SandboxExecMain(args []string) int {
+	sealed := len(args) > 0 && args[0] == sealedArg
+	if sealed {
+		args = args[1:]
+	}
+	spec, err := readSealSpec()
+	if err == nil && sealed {
+		err = seal(spec, args)
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "sandbox: %v\n", err)
+		return 126
+	}
+	code, err := supervise(spec, args)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "sandbox: %v\n", err)
+		return 126
+	}
+	return code
+}
+
+func readSealSpec() (sealSpec, error) {
+	var spec sealSpec
+	b, err := os.ReadFile(filepath.Join(os.Getenv("INTERLOCK_DIR"), "args"))
+	if err != nil {
+		return spec, err
+	}
+	return spec, json.Unmarshal(b, &spec)
+}
+
+// seal restricts this process for good and becomes the engine.
+func seal(spec sealSpec, args []string) error {
+	// ABI 7 is the newest whose rules are all known here; V7 without network
+	// rules, since providers talk to the world.
+	cfg := landlock.V7.BestEffort()
+	dirs, files := split(existing(spec.RO))
+	rules := []landlock.Rule{
+		landlock.RODirs(append(dirs, "/proc")...),
+		landlock.ROFiles(files...),
+		landlock.RWFiles("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty").IgnoreIfMissing(),
+		landlock.RWDirs(spec.RW...).WithRefer(),
+	}
+	if err := cfg.RestrictPaths(rules...); err != nil {
+		return fmt.Errorf("restrict paths: %w", err)
+	}
+	if err := cfg.RestrictScoped(); err != nil {
+		return fmt.Errorf("restrict signals: %w", err)
+	}
+	if err := os.Chdir(spec.Dir); err != nil {
+		return err
+	}
+	return unix.Exec(spec.Engine, append([]string{spec.Engine}, args...), spec.Env)
+}
+
+func existing(paths []string) []string {
+	var out []string
+	for _, p := range paths {
+		if real, err := filepath.EvalSymlinks(p); err == nil {
+			out = append(out, real)
+		}
+	}
+	return out
+}
+
+func split(paths []string) (dirs, files []string) {
+	for _, p := range paths {
+		if fi, err := os.Stat(p); err == nil && fi.IsDir() {
+			dirs = append(dirs, p)
+		} else {
+			files = append(files, p)
+		}
+	}
+	return dirs, files
+}
+
+func supervise(spec sealSpec, args []string) (int, error) {
+	runtime.LockOSThread() // the engine dies with this thread
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return 0, fmt.Errorf("adopt orphans: %w", err)
+	}
+	// The server had us killed at its death; be told instead, and clean up.
+	over := make(chan os.Signal, 8)
+	signal.Notify(over, unix.SIGTERM, unix.SIGHUP, unix.SIGINT)
+	if err := ll.AllThreadsPrctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGTERM), 0, 0, 0); err != nil {
+		return 0, fmt.Errorf("follow the server: %w", err)
+	}
+	cmd := exec.Command(spec.Engine, args...)
+	cmd.Env, cmd.Dir = spec.Env, spec.Dir
+	if spec.Landlock {
+		cmd = exec.Command("/proc/self/exe", append([]string{"sandbox-exec", sealedArg}, args...)...)
+		cmd.Env = os.Environ()
+	}
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		return 0, err
+	}
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
+	var err error
+	select {
+	case err = <-done:
+	case <-over:
+		cmd.Process.Kill()
+		err = <-done
+	}
+	killDescendants()
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		if ws := exit.Sys().(syscall.WaitStatus); ws.Signaled() {
+			return 128 + int(ws.Signal()), nil
+		}
+		return exit.ExitCode(), nil
+	}
+	return 0, err
+}
+
+// killDescendants ends when this process has no child left, dead or alive.
+// Orphans become its children, so that means no descendant either.
+func killDescendants() {
+	me := os.Getpid()
+	for {
+		mine := map[int]bool{me: true}
+		all := table()
+		for grown := true; grown; {
+			grown = false
+			for _, p := range all {
+				if mine[p.ppid] && !mine[p.pid] {
+					mine[p.pid], grown = true, true
+				}
+			}
+		}
+		for _, p := range all {
+			if p.pid != me && mine[p.pid] {
+				p.signal(unix.SIGKILL)
+			}
+		}
+		if _, err := unix.Wait4(-1, nil, 0, nil); err == unix.ECHILD {
+			return
+		}
+	}
+}

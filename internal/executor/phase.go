@@ -1,0 +1,372 @@
+package executor
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/terraform-exec/tfexec"
+	"golang.org/x/sys/unix"
+
+	"interlock/internal/core"
+)
+
+// wrapperText stands in for the engine. tfexec asks a binary for its version
+// before much else, which costs a process start each time; the script answers
+// that itself. It is the same for every run: what differs is in INTERLOCK_DIR,
+// and what is secret goes from the file there straight into the sandbox.
+const wrapperText = `#!/bin/sh
+if [ "$1" = version ]; then printf '%s\n' "$INTERLOCK_VERSION"; exit 0; fi
+if [ -z "$INTERLOCK_SPLIT" ]; then exec 2>&1; fi
+if [ -n "$INTERLOCK_BWRAP" ]; then
+	exec "$INTERLOCK_BWRAP" --args 3 --info-fd 4 -- "$INTERLOCK_ENGINE" "$@" 3<"$INTERLOCK_DIR/args" 4>"$INTERLOCK_DIR/info"
+fi
+exec "$INTERLOCK_SELF" sandbox-exec "$@"
+`
+
+func installWrapper(dir string) (string, error) {
+	name := filepath.Join(dir, "run.sh")
+	if b, err := os.ReadFile(name); err == nil && string(b) == wrapperText {
+		return name, nil
+	}
+	if err := writeFile(name, []byte(wrapperText)); err != nil {
+		return "", fmt.Errorf("install wrapper: %w", err)
+	}
+	return name, os.Chmod(name, 0o755)
+}
+
+// call is one start of the engine.
+type call struct {
+	spec    *Spec
+	workDir string            // absolute
+	env     map[string]string // over spec.Env
+	split   bool              // keep stderr apart from stdout
+	bare    bool              // without spec.Env and with an empty home
+	run     func(context.Context, *tfexec.Terraform) error
+	out     io.Writer
+	errOut  io.Writer
+}
+
+type outcome struct {
+	exit             int // -1 if it never ran or was killed
+	canceled, killed bool
+	err              error // of the engine or of starting it; nil for exit 0 and for 2 of plan
+}
+
+// do runs one engine process in the sandbox and returns when nothing of it is
+// left. The error is about us; what the engine had to say is in the outcome.
+func (x *Executor) do(ctx context.Context, c call) (outcome, error) {
+	s := c.spec
+	n := s.Area.seq.Add(1)
+	dir := s.Area.path("meta", "phase-"+strconv.FormatInt(n, 10))
+	mark := s.Area.nonce + "." + strconv.FormatInt(n, 10)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return outcome{exit: -1}, fmt.Errorf("prepare phase: %w", err)
+	}
+	args, err := x.cfg.Sandbox.arguments(x.view(&c, mark))
+	if err != nil {
+		return outcome{exit: -1}, err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "args"), args, 0o600); err != nil {
+		return outcome{exit: -1}, fmt.Errorf("prepare phase: %w", err)
+	}
+	tf, err := tfexec.NewTerraform(dir, x.wrapper)
+	if err != nil {
+		return outcome{exit: -1}, err
+	}
+	version, err := json.Marshal(map[string]any{"terraform_version": s.Engine.Version, "platform": platform()})
+	if err != nil {
+		return outcome{exit: -1}, err
+	}
+	env := map[string]string{
+		"PATH": runPath, markVar: mark, "INTERLOCK_DIR": dir, "INTERLOCK_ENGINE": s.Engine.Path,
+		"INTERLOCK_VERSION": string(version), "INTERLOCK_BWRAP": x.cfg.Sandbox.bwrap, "INTERLOCK_SELF": x.cfg.Sandbox.self,
+	}
+	if c.split {
+		env["INTERLOCK_SPLIT"] = "1"
+	}
+	if err := tf.SetEnv(env); err != nil {
+		return outcome{exit: -1}, err
+	}
+	tf.SetStdout(c.out)
+	tf.SetStderr(c.errOut)
+
+	done := make(chan error, 1)
+	go func() {
+		// The kernel kills the engine when the thread that started it ends.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		// Never canceled: tfexec would signal the sandbox, not the engine.
+		done <- c.run(context.WithoutCancel(ctx), tf)
+	}()
+	out, err := x.await(ctx, s, mark, done)
+	if err == nil && !x.emptied(dir, mark) {
+		err = core.Errorf(core.Unavailable, "processes of the run are still there after SIGKILL")
+	}
+	if err != nil {
+		return out, err
+	}
+	return out, os.RemoveAll(dir)
+}
+
+// await waits for the engine's end, passing on an interrupt once and killing
+// when it must.
+func (x *Executor) await(ctx context.Context, s *Spec, mark string, done <-chan error) (outcome, error) {
+	var out outcome
+	end := func(err error) (outcome, error) {
+		out.err = err
+		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+			out.exit = exit.ExitCode()
+			if out.exit >= 128 {
+				out.exit = -1
+			}
+		} else if err != nil {
+			out.exit = -1
+		}
+		return out, nil
+	}
+	interrupt := s.Interrupt
+	ended := ctx.Done()
+	var retry, grace <-chan time.Time
+	for {
+		select {
+		case err := <-done:
+			return end(err)
+		case <-s.Kill:
+			out.canceled = true
+		case <-grace:
+		case <-interrupt:
+			interrupt, ended = nil, nil
+			out.canceled = true
+			wait := s.Grace
+			if wait <= 0 {
+				wait = 30 * time.Second
+			}
+			grace, retry = time.After(wait), time.After(0)
+			continue
+		case <-ended:
+			done := make(chan struct{})
+			close(done)
+			interrupt, ended = done, nil
+			continue
+		case <-retry:
+			// It may not have got as far as the engine yet.
+			retry = nil
+			if p, ok := engineOf(mark, s.Engine.Path); !ok || p.signal(unix.SIGINT) != nil {
+				retry = time.After(2 * time.Millisecond)
+			}
+			continue
+		}
+		out.killed = true
+		clean := killFamily(mark, 10*time.Second)
+		select {
+		case err := <-done:
+			return end(err)
+		case <-time.After(5 * time.Second):
+		}
+		out.exit = -1
+		if !clean {
+			return out, core.Errorf(core.Unavailable, "processes of the run are still there after SIGKILL")
+		}
+		return out, core.Errorf(core.Internal, "the engine is gone but its output does not end")
+	}
+}
+
+// emptied proves that nothing of a phase is left. The first process of a
+// namespace ends only after all others in it, so with bwrap it is enough that
+// this one is gone.
+func (x *Executor) emptied(dir, mark string) bool {
+	if x.cfg.Sandbox.name == "bwrap" {
+		deadline := time.Now().Add(2 * time.Second)
+		for known := true; known && time.Now().Before(deadline); time.Sleep(100 * time.Microsecond) {
+			var gone bool
+			if gone, known = namespaceGone(dir); gone {
+				return true
+			}
+		}
+	}
+	return killFamily(mark, 10*time.Second)
+}
+
+// namespaceGone looks at what bwrap said of the namespace it made. known is
+// false if it said nothing, as when it could not start.
+func namespaceGone(dir string) (gone, known bool) {
+	b, err := os.ReadFile(filepath.Join(dir, "info"))
+	if err != nil {
+		return false, false
+	}
+	var info struct {
+		Child int    `json:"child-pid"`
+		NS    uint64 `json:"pid-namespace"`
+	}
+	if json.Unmarshal(b, &info) != nil || info.Child == 0 || info.NS == 0 {
+		return false, false
+	}
+	if _, alive := readProc(info.Child); !alive {
+		return true, true
+	}
+	ns, err := os.Readlink(filepath.Join("/proc", strconv.Itoa(info.Child), "ns", "pid"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return true, true
+	}
+	return err == nil && ns != fmt.Sprintf("pid:[%d]", info.NS), true
+}
+
+// view lays out what the run sees.
+func (x *Executor) view(c *call, mark string) view {
+	s := c.spec
+	v := view{
+		engine: s.Engine.Path, dir: c.workDir, tmp: s.Area.path("tmp"),
+		ro:  []string{s.Area.path("in")},
+		rw:  []string{s.Area.path("config"), s.Area.path("home"), s.Area.path("out")},
+		env: map[string]string{},
+	}
+	pass := func(names ...string) {
+		for _, n := range names {
+			if val, ok := os.LookupEnv(n); ok {
+				v.env[n] = val
+			}
+		}
+	}
+	v.env["PATH"], v.env["LANG"], v.env["HOME"] = runPath, "C.UTF-8", s.Area.path("home")
+	pass("LANG", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR")
+	for _, n := range []string{"SSL_CERT_FILE", "SSL_CERT_DIR"} {
+		if p := v.env[n]; filepath.IsAbs(p) {
+			if _, err := os.Stat(p); err == nil {
+				v.ro = append(v.ro, filepath.Clean(p))
+			}
+		}
+	}
+	if s.ProviderCache != "" {
+		v.ro = append(v.ro, s.ProviderCache)
+		v.env["TF_CLI_CONFIG_FILE"] = s.Area.path("in", "cli.tfrc")
+	}
+	if s.Debug {
+		v.env["TF_LOG"] = "TRACE"
+	}
+	if c.bare {
+		v.env["HOME"] = s.Area.path("in")
+	} else {
+		for k, val := range s.Env {
+			if k != "TF_DATA_DIR" && !strings.HasPrefix(k, "INTERLOCK_") && (k != "TF_WORKSPACE" || namedWorkspace(s) != "") {
+				v.env[k] = val
+			}
+		}
+	}
+	for k, val := range c.env {
+		v.env[k] = val
+	}
+	v.env[markVar], v.env["TF_IN_AUTOMATION"], v.env["TF_INPUT"], v.env["CHECKPOINT_DISABLE"] = mark, "1", "0", "1"
+	return v
+}
+
+// namedWorkspace is the workspace of the engine's own kind, "" for its default.
+func namedWorkspace(s *Spec) string {
+	if w := s.Env["TF_WORKSPACE"]; w != "default" && safeName(w) {
+		return w
+	}
+	return ""
+}
+
+// statePath is where the local backend keeps the state, below the working
+// directory.
+func statePath(s *Spec) string {
+	if w := namedWorkspace(s); w != "" {
+		return "terraform.tfstate.d/" + w + "/terraform.tfstate"
+	}
+	return "terraform.tfstate"
+}
+
+func platform() string { return runtime.GOOS + "_" + runtime.GOARCH }
+
+// check refuses what no engine should ever be started with.
+func (s *Spec) check() error {
+	if s.Area == nil || s.Engine.Path == "" {
+		return core.Errorf(core.Invalid, "a phase needs an area and an engine")
+	}
+	for k, v := range s.Env {
+		if !identifier(k) {
+			return core.Errorf(core.Invalid, "environment variable %q: a name is made of letters, digits and underscores and does not begin with a digit", k)
+		}
+		if strings.ContainsRune(v, 0) {
+			return core.Errorf(core.Invalid, "environment variable %s: the value has a NUL in it", k)
+		}
+		// The kernel's limit for one string of a new process.
+		if len(k)+len(v)+2 > 128<<10 {
+			return core.Errorf(core.Invalid, "environment variable %s: the value is longer than 128 KiB", k)
+		}
+	}
+	return nil
+}
+
+func identifier(s string) bool {
+	if s == "" || s[0] >= '0' && s[0] <= '9' {
+		return false
+	}
+	return strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") == ""
+}
+
+// Reap ends whatever still runs of an area after the server itself had died,
+// and proves that nothing is left.
+func (x *Executor) Reap(a *Area) error {
+	if !killFamily(a.nonce+".", 10*time.Second) {
+		return core.Errorf(core.Unavailable, "processes of the run are still there after SIGKILL")
+	}
+	es, err := os.ReadDir(a.path("meta"))
+	if err != nil {
+		return fmt.Errorf("reap area: %w", err)
+	}
+	for _, e := range es {
+		if !strings.HasPrefix(e.Name(), "phase-") {
+			continue
+		}
+		dir := a.path("meta", e.Name())
+		if gone, known := namespaceGone(dir); known && !gone {
+			return core.Errorf(core.Unavailable, "a process namespace of the run is still there")
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			return fmt.Errorf("reap area: %w", err)
+		}
+	}
+	return nil
+}
+
+// oneOutput is for calls whose answer is one document.
+func (x *Executor) oneOutput(ctx context.Context, c call, what string) (Document, error) {
+	var out, msg bytes.Buffer
+	c.split, c.out, c.errOut = true, &out, &msg
+	res, err := x.do(ctx, c)
+	switch {
+	case err != nil:
+		return nil, err
+	case res.canceled && res.err != nil:
+		return nil, core.Errorf(core.Unavailable, "%s was canceled", what)
+	case res.exit != 0:
+		text := newRedactor(c.spec.Secrets).mask(lastLines(msg.Bytes()))
+		return nil, core.Wrap(errors.New(string(text)), core.Invalid, fmt.Sprintf("%s failed", what))
+	}
+	doc := bytes.TrimSpace(out.Bytes())
+	if !json.Valid(doc) {
+		return nil, core.Errorf(core.Invalid, "%s did not print JSON", what)
+	}
+	return doc, nil
+}
+
+func lastLines(b []byte) []byte {
+	b = bytes.TrimSpace(b)
+	if len(b) > 4096 {
+		b = b[len(b)-4096:]
+	}
+	return b
+}

@@ -1,0 +1,509 @@
+package executor
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"bytes"
+
+	"github.com/hashicorp/terraform-exec/tfexec"
+
+	"interlock/internal/core"
+)
+
+// Plan makes a plan of the configuration in the area. The result counts also
+// when there is an error: of Kind Invalid if the engine refused, with its own
+// words in the log. A plan that was canceled is not an error.
+func (x *Executor) Plan(ctx context.Context, s PlanSpec) (PlanResult, error) {
+	res := PlanResult{Counts: Counts{-1, -1, -1, -1}, ExitCode: -1}
+	opts, err := planOptions(&s)
+	if err != nil {
+		return res, err
+	}
+	log := newLog(&s.Spec)
+	if !s.JSON {
+		log.header(s.Engine)
+	}
+	ready, err := x.prepare(ctx, &s.Spec, log, true, s.State)
+	if err != nil {
+		return res, err
+	}
+	res.Initialised = ready.initialised
+	if ready.done {
+		res.ExitCode, res.Canceled, res.Killed = ready.exit, ready.canceled, ready.killed
+		return res, ready.failed(&s.Spec, "init")
+	}
+	if ready.varFile != "" {
+		opts = append(opts, tfexec.VarFile(ready.varFile))
+	}
+	changes := false
+	out, err := x.do(ctx, call{spec: &s.Spec, workDir: s.workPath(), out: log, run: func(ctx context.Context, tf *tfexec.Terraform) error {
+		var err error
+		if s.JSON {
+			changes, err = tf.PlanJSON(ctx, log, opts...)
+		} else {
+			changes, err = tf.Plan(ctx, opts...)
+		}
+		return err
+	}})
+	res.ExitCode, res.Killed, res.Counts = out.exit, out.killed, log.counts
+	res.Canceled = out.canceled && out.err != nil
+	if res.HasChanges = changes && out.err == nil; res.HasChanges {
+		res.ExitCode = 2 // which tfexec keeps to itself
+	}
+	if err != nil {
+		return res, err
+	}
+	if res.PlanFile, res.SHA256, err = takePlan(s.Area); err != nil {
+		return res, err
+	}
+	if s.GenerateConfig {
+		if res.GeneratedConfig, err = takeGenerated(s.Area); err != nil {
+			return res, err
+		}
+	}
+	if out.err == nil && res.PlanFile == "" {
+		return res, core.Errorf(core.Invalid, "the engine made no plan file")
+	}
+	if err := out.failed(&s.Spec, "plan"); err != nil {
+		return res, err
+	}
+	if log.err != nil {
+		return res, fmt.Errorf("write log: %w", log.err)
+	}
+	return res, nil
+}
+
+// Apply applies a saved plan and brings back the state, whatever happened. It
+// must be called once for a plan and never again: nothing here can know what
+// an engine that was cut off had already done.
+func (x *Executor) Apply(ctx context.Context, s ApplySpec) (ApplyResult, error) {
+	res := ApplyResult{Counts: Counts{-1, -1, -1, -1}, ExitCode: -1}
+	if err := s.check(); err != nil {
+		return res, err
+	}
+	log := newLog(&s.Spec)
+	log.header(s.Engine)
+	ready, err := x.prepare(ctx, &s.Spec, log, false, s.State)
+	if err != nil {
+		return res, err
+	}
+	if ready.done {
+		res.ExitCode, res.Canceled, res.Killed = ready.exit, ready.canceled, ready.killed
+		return res, ready.failed(&s.Spec, "init")
+	}
+	plan := s.Area.path("in", "plan.tfplan")
+	if s.Plan != nil {
+		if err := writeFile(plan, s.Plan); err != nil {
+			return res, fmt.Errorf("write plan: %w", err)
+		}
+	} else if _, err := os.Stat(plan); err != nil {
+		return res, core.Errorf(core.Invalid, "there is no plan to apply")
+	}
+	root, err := s.Area.work(s.WorkDir)
+	if err != nil {
+		return res, err
+	}
+	defer root.Close()
+	j := journal{WorkDir: s.WorkDir, State: statePath(&s.Spec)}
+	if err := s.Area.writeJournal(j); err != nil {
+		return res, fmt.Errorf("write journal: %w", err)
+	}
+	stop := watchState(root, &s)
+	opts := []tfexec.ApplyOption{tfexec.DirOrPlan(plan), tfexec.Lock(false)}
+	if s.Parallelism > 0 {
+		opts = append(opts, tfexec.Parallelism(s.Parallelism))
+	}
+	out, err := x.do(ctx, call{spec: &s.Spec, workDir: s.workPath(), out: log, run: func(ctx context.Context, tf *tfexec.Terraform) error {
+		if s.JSON {
+			return tf.ApplyJSON(ctx, log, opts...)
+		}
+		return tf.Apply(ctx, opts...)
+	}})
+	stop()
+	res.ExitCode, res.Killed, res.Counts = out.exit, out.killed, log.counts
+	res.Canceled = out.canceled && out.err != nil
+	var serr error
+	res.State, res.Damaged, serr = collectState(root, j.State)
+	if err != nil {
+		return res, err
+	}
+	j.Exit = &out.exit
+	if err := s.Area.writeJournal(j); err != nil {
+		return res, fmt.Errorf("write journal: %w", err)
+	}
+	if serr != nil {
+		return res, serr
+	}
+	if err := out.failed(&s.Spec, "apply"); err != nil {
+		return res, err
+	}
+	if log.err != nil {
+		return res, fmt.Errorf("write log: %w", log.err)
+	}
+	return res, nil
+}
+
+// Salvage brings back what an apply left whose server died: the state file,
+// whole or not, and the engine's exit status if it had ended. Reap comes
+// first. An area in which no apply began has neither.
+func (x *Executor) Salvage(a *Area) (state []byte, exit *int, err error) {
+	b, err := os.ReadFile(a.path("meta", "apply.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, nil
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("read journal: %w", err)
+	}
+	var j journal
+	if err := json.Unmarshal(b, &j); err != nil {
+		return nil, nil, fmt.Errorf("read journal: %w", err)
+	}
+	root, err := a.work(j.WorkDir)
+	if err != nil {
+		return nil, j.Exit, err
+	}
+	defer root.Close()
+	whole, damaged, err := collectState(root, j.State)
+	if whole == nil {
+		whole = damaged
+	}
+	return whole, j.Exit, err
+}
+
+// ShowPlan is "show -json" of a plan in the area, as PlanResult.PlanFile.
+// Sensitive values are in it in clear.
+func (x *Executor) ShowPlan(ctx context.Context, s Spec, planFile string) (Document, error) {
+	return x.show(ctx, s, planFile, "show of the plan")
+}
+
+// ShowState is "show -json" of a state file in the area, "" for the one that
+// an apply left. Sensitive values are in it in clear.
+func (x *Executor) ShowState(ctx context.Context, s Spec, stateFile string) (Document, error) {
+	if stateFile == "" {
+		stateFile = filepath.Join(s.workPath(), statePath(&s))
+	}
+	return x.show(ctx, s, stateFile, "show of the state")
+}
+
+func (x *Executor) show(ctx context.Context, s Spec, file, what string) (Document, error) {
+	if err := s.check(); err != nil {
+		return nil, err
+	}
+	if !within(s.Area.dir, file) {
+		return nil, core.Errorf(core.Internal, "%s lies outside the run's area", file)
+	}
+	// tfexec's own -json takes the document apart and puts it together again;
+	// clients get it as the engine wrote it.
+	env := map[string]string{"TF_CLI_ARGS": "", "TF_CLI_ARGS_show": "-json", "TF_LOG": ""}
+	return x.oneOutput(ctx, call{spec: &s, workDir: s.workPath(), env: env, run: func(ctx context.Context, tf *tfexec.Terraform) error {
+		_, err := tf.ShowPlanFileRaw(ctx, file)
+		return err
+	}}, what)
+}
+
+func (s *Spec) workPath() string { return filepath.Join(s.Area.ConfigDir(), s.WorkDir) }
+
+func planOptions(s *PlanSpec) ([]tfexec.PlanOption, error) {
+	if err := s.check(); err != nil {
+		return nil, err
+	}
+	opts := []tfexec.PlanOption{
+		tfexec.Out(s.Area.path("out", "plan.tfplan")), tfexec.Lock(false),
+		tfexec.Refresh(s.Refresh || s.RefreshOnly), tfexec.RefreshOnly(s.RefreshOnly),
+	}
+	if s.Destroy {
+		if s.RefreshOnly {
+			return nil, core.Errorf(core.Invalid, "a run cannot both destroy and only refresh")
+		}
+		opts = append(opts, tfexec.Destroy(true))
+	}
+	if s.Parallelism > 0 {
+		opts = append(opts, tfexec.Parallelism(s.Parallelism))
+	}
+	for _, t := range s.Targets {
+		if err := address(t); err != nil {
+			return nil, err
+		}
+		opts = append(opts, tfexec.Target(t))
+	}
+	for _, r := range s.Replace {
+		if err := address(r); err != nil {
+			return nil, err
+		}
+		opts = append(opts, tfexec.Replace(r))
+	}
+	if s.GenerateConfig {
+		opts = append(opts, tfexec.GenerateConfigOut(s.Area.path("out", "generated.tf")))
+	}
+	return opts, nil
+}
+
+func address(a string) error {
+	if a == "" || a[0] == '-' || len(a) > 4096 || strings.ContainsAny(a, "\x00\n\r") {
+		return core.Errorf(core.Invalid, "%q is not a resource address", a)
+	}
+	return nil
+}
+
+// readiness is how far prepare got. done means that the phase is over: init
+// failed or was canceled.
+type readiness struct {
+	outcome
+	done        bool
+	initialised bool
+	varFile     string
+}
+
+// prepare lays out the area for the engine and runs init where it is needed,
+// once for an area.
+func (x *Executor) prepare(ctx context.Context, s *Spec, log *logWriter, plan bool, state []byte) (readiness, error) {
+	var r readiness
+	root, err := s.Area.work(s.WorkDir)
+	if err != nil {
+		return r, err
+	}
+	defer root.Close()
+	if err := x.hidden(s); err != nil {
+		return r, err
+	}
+	if err := placeState(root, statePath(s), plan, state); err != nil {
+		return r, fmt.Errorf("place state: %w", err)
+	}
+	done := s.Area.path("meta", "prepared")
+	if plan {
+		os.Remove(done)
+		for _, f := range []string{"plan.tfplan", "generated.tf"} {
+			os.RemoveAll(s.Area.path("out", f))
+		}
+		os.Remove(s.Area.path("in", "plan.tfplan"))
+	} else if _, err := os.Stat(done); err == nil {
+		return r, nil
+	}
+	m, err := scan(root, ".", s.Engine.Product)
+	if err != nil {
+		return r, fmt.Errorf("read configuration: %w", err)
+	}
+	declared := m.vars
+	if m.unclear {
+		declared = nil
+	}
+	if plan {
+		if r.varFile, err = writeVars(s, declared); err != nil {
+			return r, err
+		}
+	}
+	if err := m.localBackend(root); err != nil {
+		return r, fmt.Errorf("set backend: %w", err)
+	}
+	if s.ProviderCache != "" {
+		if err := writeCLIConfig(s); err != nil {
+			return r, err
+		}
+	}
+	if m.plugins || m.unclear || stateNeedsPlugins(state) || !m.installed(root, s.Engine.Product) {
+		var buf bytes.Buffer
+		var out io.Writer = &buf
+		if s.Debug {
+			out = log
+		}
+		r.initialised = true
+		r.outcome, err = x.do(ctx, call{spec: s, workDir: s.workPath(), out: out, run: func(ctx context.Context, tf *tfexec.Terraform) error {
+			return tf.Init(ctx)
+		}})
+		if err != nil {
+			return r, err
+		}
+		if r.err != nil {
+			for line := range bytes.Lines(buf.Bytes()) {
+				log.Write(line)
+			}
+			r.canceled = r.outcome.canceled
+			r.done = true
+			return r, nil
+		}
+	}
+	return r, writeFile(done, nil)
+}
+
+// hidden refuses an area or a data directory that every run could see.
+func (x *Executor) hidden(s *Spec) error {
+	if x.cfg.Sandbox.name == "none" {
+		return nil
+	}
+	for _, d := range hostDirs() {
+		for _, p := range []string{x.cfg.DataDir, s.Area.dir} {
+			if real, err := filepath.EvalSymlinks(p); err == nil && within(d, real) {
+				return core.Errorf(core.Invalid, "%s lies below %s, which every run can read; choose another data directory", p, d)
+			}
+		}
+	}
+	return nil
+}
+
+// placeState removes states that came with the configuration and puts the
+// right one in. An apply in the plan's own area finds it there already, and
+// what the plan's own code did to it is undone.
+func placeState(root *os.Root, name string, plan bool, state []byte) error {
+	if err := root.RemoveAll("errored.tfstate"); err != nil {
+		return err
+	}
+	if state == nil {
+		if plan {
+			return root.RemoveAll(name)
+		}
+		return nil
+	}
+	if have, err := readRun(root, name); err == nil && bytes.Equal(have, state) {
+		return nil
+	}
+	if dir := filepath.Dir(name); dir != "." {
+		if err := root.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+	}
+	return writeRun(root, name, state)
+}
+
+func writeVars(s *Spec, declared map[string]bool) (string, error) {
+	file := s.Area.path("in", "vars.tfvars.json")
+	b, err := tfvars(s, declared)
+	if err != nil {
+		return "", err
+	}
+	if b == nil {
+		os.Remove(file)
+		return "", nil
+	}
+	if err := writeFile(file, b); err != nil {
+		return "", fmt.Errorf("write variables: %w", err)
+	}
+	return file, nil
+}
+
+// writeCLIConfig sends the engine to ProviderCache for what is in it and to
+// the registries for the rest.
+func writeCLIConfig(s *Spec) error {
+	found, err := filepath.Glob(filepath.Join(s.ProviderCache, "*", "*", "*"))
+	if err != nil {
+		return err
+	}
+	names := []string{}
+	for _, p := range found {
+		rel, err := filepath.Rel(s.ProviderCache, p)
+		if err == nil && !strings.HasPrefix(rel, ".") {
+			names = append(names, filepath.ToSlash(rel))
+		}
+	}
+	list, err := json.Marshal(names)
+	if err != nil {
+		return err
+	}
+	dir, err := json.Marshal(s.ProviderCache)
+	if err != nil {
+		return err
+	}
+	text := fmt.Sprintf("provider_installation {\n  filesystem_mirror {\n    path    = %s\n    include = %s\n  }\n  direct {\n    exclude = %s\n  }\n}\n", dir, list, list)
+	if len(names) == 0 {
+		text = ""
+	}
+	return writeFile(s.Area.path("in", "cli.tfrc"), []byte(text))
+}
+
+// failed turns the engine's end into the caller's error.
+func (o outcome) failed(s *Spec, what string) error {
+	if o.err == nil || o.canceled {
+		return nil
+	}
+	if o.exit < 0 {
+		return core.Wrap(errors.New(string(newRedactor(s.Secrets).mask([]byte(o.err.Error())))), core.Invalid, fmt.Sprintf("%s %s ended without an exit status", s.Engine.Product, what))
+	}
+	return core.Errorf(core.Invalid, "%s %s failed with exit status %d; the log says why", s.Engine.Product, what, o.exit)
+}
+
+// takePlan moves the plan out of the run's reach.
+func takePlan(a *Area) (file, sum string, err error) {
+	from, to := a.path("out", "plan.tfplan"), a.path("in", "plan.tfplan")
+	fi, err := os.Lstat(from)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", "", nil
+	}
+	if err != nil {
+		return "", "", fmt.Errorf("take plan: %w", err)
+	}
+	if !fi.Mode().IsRegular() {
+		return "", "", core.Errorf(core.Invalid, "the run put something else in the place of its plan")
+	}
+	if err := os.Rename(from, to); err != nil {
+		return "", "", fmt.Errorf("take plan: %w", err)
+	}
+	f, err := os.Open(to)
+	if err != nil {
+		return "", "", fmt.Errorf("take plan: %w", err)
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", "", fmt.Errorf("take plan: %w", err)
+	}
+	return to, hex.EncodeToString(h.Sum(nil)), nil
+}
+
+func takeGenerated(a *Area) (string, error) {
+	root, err := os.OpenRoot(a.path("out"))
+	if err != nil {
+		return "", err
+	}
+	defer root.Close()
+	b, err := readRun(root, "generated.tf")
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	return string(b), err
+}
+
+// watchState reports the state file while an apply runs. The engine writes it
+// in place, so a file that is not whole is looked at again later.
+func watchState(root *os.Root, s *ApplySpec) (stop func()) {
+	if s.OnState == nil {
+		return func() {}
+	}
+	every := s.StateEvery
+	if every <= 0 {
+		every = 10 * time.Second
+	}
+	name := statePath(&s.Spec)
+	quit, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		last, _ := root.Stat(name)
+		tick := time.NewTicker(every)
+		defer tick.Stop()
+		for {
+			select {
+			case <-quit:
+				return
+			case <-tick.C:
+			}
+			now, err := root.Stat(name)
+			if err != nil || last != nil && now.ModTime().Equal(last.ModTime()) && now.Size() == last.Size() {
+				continue
+			}
+			if b, err := readRun(root, name); err == nil && json.Valid(b) {
+				last = now
+				s.OnState(b)
+			}
+		}
+	}()
+	return func() { close(quit); <-ended }
+}

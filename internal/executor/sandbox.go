@@ -1,0 +1,246 @@
+package executor
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"interlock/internal/core"
+)
+
+// Sandbox is a level of isolation that was seen to work on this machine.
+type Sandbox struct {
+	name, note string
+	bwrap      string   // path
+	base       []string // bwrap's arguments that are the same for every run
+	self       string   // this program, to supervise runs without bwrap
+}
+
+// Name is bwrap, landlock or none.
+func (s Sandbox) Name() string { return s.name }
+
+// Note says in one sentence what the level keeps from a run.
+func (s Sandbox) Note() string { return s.note }
+
+// hostDirs are the parts of the system that a run may read and execute.
+func hostDirs() []string {
+	return []string{"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"}
+}
+
+// hostFiles are the parts of /etc that programs need to resolve names, check
+// certificates and load libraries. Private keys and passwords are not in them.
+func hostFiles() []string {
+	return []string{
+		"/etc/resolv.conf", "/etc/hosts", "/etc/host.conf", "/etc/nsswitch.conf", "/etc/gai.conf",
+		"/etc/services", "/etc/protocols", "/etc/passwd", "/etc/group", "/etc/localtime", "/etc/os-release",
+		"/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/ld-musl-x86_64.path", "/etc/alternatives",
+		"/etc/ssl/certs", "/etc/ssl/cert.pem", "/etc/ssl/openssl.cnf",
+		"/etc/pki/tls/certs", "/etc/pki/tls/cert.pem", "/etc/pki/ca-trust/extracted", "/etc/ca-certificates",
+	}
+}
+
+// DetectSandbox finds the strongest isolation that works here, or proves that
+// the one named does, by running true in it. selfExe is this program, which is
+// run again as "selfExe sandbox-exec"; "" means os.Executable.
+func DetectSandbox(want, selfExe string) (Sandbox, error) {
+	if selfExe == "" {
+		var err error
+		if selfExe, err = os.Executable(); err != nil {
+			return Sandbox{}, fmt.Errorf("find own program: %w", err)
+		}
+	}
+	none := Sandbox{name: "none", self: selfExe, note: "RUNS ARE NOT ISOLATED: a configuration can read and change " +
+		"everything that the server can, the other runs and the server's own secrets included."}
+	switch want {
+	case "", "auto":
+		b, berr := detectBwrap()
+		if berr == nil {
+			return b, nil
+		}
+		l, lerr := detectLandlock(selfExe)
+		if lerr == nil {
+			l.note += fmt.Sprintf(" bwrap would be stronger but does not work here: %s.", oneLine(berr))
+			return l, nil
+		}
+		none.note += fmt.Sprintf(" bwrap: %s. Landlock: %s.", oneLine(berr), oneLine(lerr))
+		return none, nil
+	case "bwrap":
+		s, err := detectBwrap()
+		if err != nil {
+			return Sandbox{}, core.Errorf(core.Unavailable, "sandbox bwrap does not work here (%s); install bubblewrap and allow user namespaces, or choose auto", oneLine(err))
+		}
+		return s, nil
+	case "landlock":
+		s, err := detectLandlock(selfExe)
+		if err != nil {
+			return Sandbox{}, core.Errorf(core.Unavailable, "sandbox landlock does not work here (%s); it needs Linux 5.19 or later with Landlock enabled", oneLine(err))
+		}
+		return s, nil
+	case "none":
+		return none, nil
+	}
+	return Sandbox{}, core.Errorf(core.Invalid, "sandbox %q is unknown; it is one of auto, bwrap, landlock, none", want)
+}
+
+func oneLine(err error) string {
+	s := strings.Join(strings.Fields(err.Error()), " ")
+	if len(s) > 200 {
+		s = s[:200] + "…"
+	}
+	return strings.TrimSuffix(s, ".")
+}
+
+func detectBwrap() (Sandbox, error) {
+	path, err := exec.LookPath("bwrap")
+	if err != nil {
+		return Sandbox{}, errors.New("bwrap is not installed")
+	}
+	if path, err = filepath.Abs(path); err != nil {
+		return Sandbox{}, err
+	}
+	fs := bwrapView()
+	common := []string{
+		"--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try",
+		"--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv",
+	}
+	// A namespace for users of its own takes root's remaining powers away.
+	// Older versions cannot forbid further ones, and some kernels allow none.
+	var first error
+	for _, user := range [][]string{{"--unshare-user", "--disable-userns"}, {"--unshare-user"}, {}} {
+		base := slices.Concat(user, common, fs)
+		err := try(path, slices.Concat(base, []string{"--proc", "/proc", "--dev", "/dev", "--remount-ro", "/", "--", "true"}))
+		if err == nil {
+			return Sandbox{name: "bwrap", bwrap: path, base: base, note: "Runs are isolated by bubblewrap: they see the system's programs, " +
+				"their own area and the network, and no other process or file of this machine."}, nil
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	return Sandbox{}, first
+}
+
+// bwrapView turns hostDirs and hostFiles into arguments.
+func bwrapView() []string {
+	var out []string
+	for _, d := range hostDirs() {
+		fi, err := os.Lstat(d)
+		if err != nil {
+			continue
+		}
+		if to, err := os.Readlink(d); err == nil {
+			out = append(out, "--symlink", to, d)
+		} else if fi.IsDir() {
+			out = append(out, "--ro-bind", d, d)
+		}
+	}
+	for _, f := range hostFiles() {
+		// Such as resolv.conf, which is often a symlink to /run.
+		if real, err := filepath.EvalSymlinks(f); err == nil {
+			out = append(out, "--ro-bind", real, f)
+		}
+	}
+	return out
+}
+
+func try(name string, args []string, env ...string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Env = append([]string{"PATH=" + runPath}, env...)
+	out, err := cmd.CombinedOutput()
+	if err != nil && len(bytes.TrimSpace(out)) > 0 {
+		return errors.New(string(out))
+	}
+	return err
+}
+
+// detectLandlock runs a shell that must start and must not be able to read a
+// file which it was not given.
+func detectLandlock(self string) (Sandbox, error) {
+	dir, err := os.MkdirTemp("", "interlock-probe-")
+	if err != nil {
+		return Sandbox{}, err
+	}
+	defer os.RemoveAll(dir)
+	secret := filepath.Join(dir, "secret")
+	if err := os.WriteFile(secret, []byte("x"), 0o644); err != nil {
+		return Sandbox{}, err
+	}
+	spec := sealSpec{Landlock: true, Engine: "/bin/sh", Dir: "/", Env: []string{"PATH=" + runPath}}
+	spec.RO = append(hostDirs(), hostFiles()...)
+	b, err := json.Marshal(spec)
+	if err != nil {
+		return Sandbox{}, err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "args"), b, 0o600); err != nil {
+		return Sandbox{}, err
+	}
+	env := "INTERLOCK_DIR=" + dir
+	if err := try(self, []string{"sandbox-exec", "-c", "true"}, env); err != nil {
+		return Sandbox{}, err
+	}
+	if err := try(self, []string{"sandbox-exec", "-c", "test -d /usr && ! cat " + secret + " 2>/dev/null"}, env); err != nil {
+		return Sandbox{}, errors.New("the kernel does not enforce Landlock")
+	}
+	return Sandbox{name: "landlock", self: self, note: "Runs are confined by Landlock: they can read the system's programs and " +
+		"their own area only, but see which other processes exist."}, nil
+}
+
+const runPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// view is what one run is shown besides the system.
+type view struct {
+	engine string
+	ro     []string // files and directories at their own paths
+	rw     []string
+	tmp    string
+	dir    string
+	env    map[string]string
+}
+
+// arguments is the content of the file that tells the sandbox what to do.
+// Secrets are in it, so they are in no argument list and in no environment but
+// the engine's.
+func (s Sandbox) arguments(v view) ([]byte, error) {
+	if s.name != "bwrap" {
+		v.env["TMPDIR"] = v.tmp
+		spec := sealSpec{Landlock: s.name == "landlock", Engine: v.engine, Dir: v.dir}
+		spec.RO = slices.Concat(hostDirs(), hostFiles(), v.ro, []string{v.engine})
+		spec.RW = append(slices.Clone(v.rw), v.tmp)
+		for k, val := range v.env {
+			spec.Env = append(spec.Env, k+"="+val)
+		}
+		return json.Marshal(spec)
+	}
+	args := slices.Clone(s.base)
+	args = append(args, "--bind", v.tmp, "/tmp")
+	for _, p := range slices.Concat(v.ro, []string{v.engine}) {
+		if !slices.ContainsFunc(hostDirs(), func(d string) bool { return within(d, p) }) {
+			args = append(args, "--ro-bind", p, p)
+		}
+	}
+	for _, p := range v.rw {
+		args = append(args, "--bind", p, p)
+	}
+	for k, val := range v.env {
+		args = append(args, "--setenv", k, val)
+	}
+	// These come last, so that nothing covers them.
+	args = append(args, "--proc", "/proc", "--dev", "/dev", "--remount-ro", "/", "--chdir", v.dir)
+	return []byte(strings.Join(args, "\x00") + "\x00"), nil
+}
+
+// within tells whether p is dir or lies below it.
+func within(dir, p string) bool {
+	rel, err := filepath.Rel(dir, p)
+	return err == nil && filepath.IsLocal(rel)
+}
