@@ -46,7 +46,7 @@ func (b *buffer) await(t *testing.T, what string) {
 			return
 		}
 	}
-	t.Fatalf("%q did not appear in:\n%s", what, b)
+	t.Errorf("%q did not appear in:\n%s", what, b)
 }
 
 func engine(t testing.TB) Engine {

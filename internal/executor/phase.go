@@ -187,16 +187,22 @@ func (x *Executor) await(ctx context.Context, s *Spec, mark string, done <-chan 
 // namespace ends only after all others in it, so with bwrap it is enough that
 // this one is gone.
 func (x *Executor) emptied(dir, mark string) bool {
-	if x.cfg.Sandbox.name == "bwrap" {
-		deadline := time.Now().Add(2 * time.Second)
-		for known := true; known && time.Now().Before(deadline); time.Sleep(100 * time.Microsecond) {
-			var gone bool
-			if gone, known = namespaceGone(dir); gone {
-				return true
-			}
+	if gone, known := awaitNamespace(dir, 2*time.Second); known && gone {
+		return true
+	}
+	if !killFamily(mark, 10*time.Second) {
+		return false
+	}
+	gone, known := awaitNamespace(dir, 10*time.Second)
+	return gone || !known
+}
+
+func awaitNamespace(dir string, within time.Duration) (gone, known bool) {
+	for deadline := time.Now().Add(within); ; time.Sleep(100 * time.Microsecond) {
+		if gone, known = namespaceGone(dir); gone || !known || time.Now().After(deadline) {
+			return gone, known
 		}
 	}
-	return killFamily(mark, 10*time.Second)
 }
 
 // namespaceGone looks at what bwrap said of the namespace it made. known is
@@ -332,7 +338,7 @@ func (x *Executor) Reap(a *Area) error {
 			continue
 		}
 		dir := a.path("meta", e.Name())
-		if gone, known := namespaceGone(dir); known && !gone {
+		if gone, known := awaitNamespace(dir, 10*time.Second); known && !gone {
 			return core.Errorf(core.Unavailable, "a process namespace of the run is still there")
 		}
 		if err := os.RemoveAll(dir); err != nil {
