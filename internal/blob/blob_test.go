@@ -46,6 +46,16 @@ func TestObjectsComeBackAndLieEncrypted(t *testing.T) {
 		if err != nil || !bytes.Equal(got, want) {
 			t.Fatalf("%d bytes: got %d, %v", n, len(got), err)
 		}
+		for _, at := range []int{0, 1, n / 2, max(0, n-65537), n - 1} {
+			if at < 0 || at >= n {
+				continue
+			}
+			length := min(n-at, 70000)
+			part, err := s.Range(t.Context(), "states/sv-1", int64(at), int64(length))
+			if err != nil || !bytes.Equal(part, want[at:at+length]) {
+				t.Fatalf("range %d+%d of %d: %v", at, length, n, err)
+			}
+		}
 		raw, _ := os.ReadFile(filepath.Join(dir, "states", "sv-1"))
 		if bytes.Contains(raw, []byte("canary!")) {
 			t.Error("stored in clear")

@@ -234,6 +234,15 @@ func (tx *Tx) each(ctx context.Context, q string, args []any, f func(Row) error)
 	return rows.Err()
 }
 
+// ForUpdate is appended to a SELECT whose row must not change until the
+// transaction ends. SQLite has one writer at a time, so it needs nothing.
+func (tx *Tx) ForUpdate() string {
+	if tx.pg != nil {
+		return " FOR UPDATE"
+	}
+	return ""
+}
+
 // ForClaim is appended to a SELECT that picks work for this process alone.
 // SQLite has one writer at a time, so it needs nothing.
 func (tx *Tx) ForClaim() string {

@@ -126,6 +126,21 @@ func writeStatus(w http.ResponseWriter, r *http.Request, code int, err *core.Err
 	writeJSON(w, r, code, jsonapi.MediaType, map[string]any{"errors": []v2Error{{Status: strconv.Itoa(code), Title: strings.ToLower(http.StatusText(code)), Detail: err.Msg}}})
 }
 
+// Answer2017 answers a raw upload or download: an empty 200, or an error in
+// the form of the 2017 API, which go-tfe does not read either.
+func Answer2017(w http.ResponseWriter, r *http.Request, err error) {
+	if err != nil {
+		writeV1Error(w, r, err)
+		return
+	}
+	w.WriteHeader(http.StatusOK)
+}
+
+// WriteV2 answers with a document, for v2 handlers that write their own answer.
+func WriteV2(w http.ResponseWriter, r *http.Request, code int, doc *jsonapi.Doc) {
+	writeJSON(w, r, code, jsonapi.MediaType, doc)
+}
+
 // WriteJSON answers 200 with v, for handlers that write their own answer.
 func WriteJSON(w http.ResponseWriter, r *http.Request, v any) {
 	writeJSON(w, r, http.StatusOK, "application/json", v)

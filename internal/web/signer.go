@@ -33,12 +33,19 @@ func (s *Signer) mac(method, object, exp string) string {
 // Check fails with NotFound for a capability that is forged, for something
 // else, or over: the three look alike.
 func (s *Signer) Check(method, object, capability string) error {
-	exp, mac, ok := strings.Cut(capability, ".")
-	if !ok || !hmac.Equal([]byte(mac), []byte(s.mac(method, object, exp))) {
-		return core.Errorf(core.NotFound, "not found")
-	}
-	if at, err := strconv.ParseInt(exp, 36, 64); err != nil || s.Now().Unix() > at {
+	if expired, err := s.Genuine(method, object, capability); err != nil || expired {
 		return core.Errorf(core.NotFound, "not found")
 	}
 	return nil
+}
+
+// Genuine is Check for objects that may outlive a capability's time: it tells
+// whether that is over.
+func (s *Signer) Genuine(method, object, capability string) (expired bool, err error) {
+	exp, mac, ok := strings.Cut(capability, ".")
+	if !ok || !hmac.Equal([]byte(mac), []byte(s.mac(method, object, exp))) {
+		return false, core.Errorf(core.NotFound, "not found")
+	}
+	at, err := strconv.ParseInt(exp, 36, 64)
+	return err != nil || s.Now().Unix() > at, nil
 }

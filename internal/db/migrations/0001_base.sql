@@ -83,7 +83,7 @@ CREATE TABLE session (
   expires_at timestamp NOT NULL,
   agent      text NOT NULL DEFAULT ''
 );
-CREATE INDEX session_user ON session (user_id);
+CREATE INDEX session_by_user ON session (user_id);
 
 CREATE TABLE project (
   id          text PRIMARY KEY,

@@ -1,0 +1,161 @@
+package config
+
+import (
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"interlock/internal/core"
+	"interlock/internal/jsonapi"
+	"interlock/internal/web"
+)
+
+// Routes mounts the APIs.
+func (s *Service) Routes(rt *web.Router) {
+	rt.V2("POST /api/v2/workspaces/{workspace}/configuration-versions", 201, s.v2Create)
+	rt.V2("GET /api/v2/workspaces/{workspace}/configuration-versions", 200, s.v2List)
+	rt.V2("GET /api/v2/configuration-versions/{config}", 200, s.v2Get)
+	rt.V2Raw("GET /api/v2/configuration-versions/{config}/download", s.v2Download)
+	rt.Raw("PUT /upload/configurations/{config}/{capability}", s.upload)
+	rt.Raw("POST /upload/configurations/{config}/{capability}", s.upload)
+	rt.Raw("GET /download/configurations/{config}/{capability}", s.download)
+	s.v1Routes(rt)
+}
+
+type attributes struct {
+	AutoQueueRuns    bool                 `json:"auto-queue-runs"`
+	Error            *string              `json:"error"`
+	ErrorMessage     *string              `json:"error-message"`
+	Source           string               `json:"source"`
+	Speculative      bool                 `json:"speculative"`
+	Provisional      bool                 `json:"provisional"`
+	Status           string               `json:"status"`
+	StatusTimestamps map[string]time.Time `json:"status-timestamps"`
+	UploadURL        *string              `json:"upload-url"`
+	ChangedFiles     []string             `json:"changed-files"`
+	Number           int64                `json:"version-number"`
+}
+
+func (s *Service) resource(v Version, upload bool) jsonapi.Resource {
+	a := attributes{AutoQueueRuns: v.AutoQueueRuns, Source: v.Source, Speculative: v.Speculative, Provisional: v.Provisional, Status: v.Status,
+		StatusTimestamps: map[string]time.Time{}, ChangedFiles: []string{}, Number: v.Number}
+	if v.Error != "" {
+		a.Error, a.ErrorMessage = &v.Error, &v.ErrorMessage
+	}
+	if v.UploadedAt != nil {
+		a.StatusTimestamps["uploaded-at"] = *v.UploadedAt
+	}
+	if upload && v.Status == Pending {
+		u := s.UploadURL(v)
+		a.UploadURL = &u
+	}
+	self := "/api/v2/configuration-versions/" + string(v.ID)
+	links := map[string]any{"self": self}
+	if v.Status == Uploaded {
+		links["download"] = self + "/download"
+	}
+	return jsonapi.Resource{ID: string(v.ID), Type: "configuration-versions", Attributes: a, Links: links,
+		Relationships: map[string]jsonapi.Rel{"ingress-attributes": jsonapi.To("ingress-attributes", core.ID(""))}}
+}
+
+func (s *Service) v2Create(r *http.Request) (*jsonapi.Doc, error) {
+	var in struct {
+		AutoQueueRuns jsonapi.Opt[bool] `json:"auto-queue-runs"`
+		Speculative   bool              `json:"speculative"`
+		Provisional   bool              `json:"provisional"`
+	}
+	// Old clients send no body at all.
+	if r.ContentLength != 0 {
+		if _, err := jsonapi.Decode(r.Body, "configuration-versions", &in); err != nil {
+			return nil, err
+		}
+	}
+	n := New{Source: "tfe-api", AutoQueueRuns: !in.AutoQueueRuns.Set || in.AutoQueueRuns.Value, Speculative: in.Speculative, Provisional: in.Provisional}
+	v, err := s.Create(r.Context(), core.ID(r.PathValue("workspace")), n)
+	if err != nil {
+		return nil, err
+	}
+	return jsonapi.One(s.resource(v, true)), nil
+}
+
+func (s *Service) v2List(r *http.Request) (*jsonapi.Doc, error) {
+	p, err := jsonapi.PageOf(r)
+	if err != nil {
+		return nil, err
+	}
+	vs, total, err := s.List(r.Context(), core.ID(r.PathValue("workspace")), p)
+	if err != nil {
+		return nil, err
+	}
+	return jsonapi.Paged(r, vs, p, int(total), func(v Version) jsonapi.Resource { return s.resource(v, false) }), nil
+}
+
+func (s *Service) v2Get(r *http.Request) (*jsonapi.Doc, error) {
+	v, err := s.Get(r.Context(), core.ID(r.PathValue("config")), core.ReadRuns)
+	if err != nil {
+		return nil, err
+	}
+	return jsonapi.One(s.resource(v, false)), nil
+}
+
+func (s *Service) v2Download(w http.ResponseWriter, r *http.Request) error {
+	v, err := s.Get(r.Context(), core.ID(r.PathValue("config")), core.ReadConfig)
+	if err != nil {
+		return err
+	}
+	if v.Status != Uploaded {
+		return core.Errorf(core.NotFound, "not found")
+	}
+	http.Redirect(w, r, s.DownloadURL(v), http.StatusFound)
+	return nil
+}
+
+// upload takes an archive from whoever holds the address.
+func (s *Service) upload(w http.ResponseWriter, r *http.Request) {
+	id := core.ID(r.PathValue("config"))
+	err := s.Signer.Check("PUT", "configuration/"+string(id), r.PathValue("capability"))
+	limit := archiveLimits().Compressed
+	if err == nil && r.ContentLength > limit {
+		// Not read at all, so that a client that asks first can save the trip.
+		err = core.Errorf(core.TooLarge, "the archive is larger than %d bytes", limit)
+	}
+	if err == nil {
+		body := http.MaxBytesReader(w, r.Body, limit)
+		err = s.receive(r.Context(), id, body, r.ContentLength)
+	}
+	if core.KindOf(err) == core.TooLarge {
+		err = core.Wrap(err, core.Invalid, core.Message(err))
+	}
+	web.Answer2017(w, r, err)
+}
+
+func (s *Service) download(w http.ResponseWriter, r *http.Request) {
+	id := core.ID(r.PathValue("config"))
+	if err := s.Signer.Check("GET", "configuration/"+string(id), r.PathValue("capability")); err != nil {
+		web.Answer2017(w, r, err)
+		return
+	}
+	v, body, err := s.open(r, id)
+	if err != nil {
+		web.Answer2017(w, r, err)
+		return
+	}
+	defer body.Close()
+	w.Header().Set("Content-Type", "application/gzip")
+	w.Header().Set("Content-Disposition", `attachment; filename="`+string(id)+`.tar.gz"`)
+	w.Header().Set("Content-Length", strconv.FormatInt(v.Size, 10))
+	if _, err := io.Copy(w, body); err != nil && !strings.Contains(err.Error(), "broken pipe") {
+		panic(http.ErrAbortHandler) // half an archive must not look whole
+	}
+}
+
+func (s *Service) open(r *http.Request, id core.ID) (Version, io.ReadCloser, error) {
+	v, err := s.loadUploaded(r.Context(), id)
+	if err != nil {
+		return v, nil, err
+	}
+	body, err := s.Blobs.Get(r.Context(), v.Object)
+	return v, body, err
+}

@@ -1,0 +1,421 @@
+package run
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"interlock/internal/core"
+	"interlock/internal/db"
+	"interlock/internal/secret"
+	"interlock/internal/state"
+	"interlock/internal/variable"
+	"interlock/internal/workspace"
+)
+
+// LeaseTTL is how long a worker may be silent before its phase is taken from
+// it. A worker renews well before and stops its engine by itself when it
+// cannot.
+const LeaseTTL = 45 * time.Second
+
+// Work is all that a worker needs to know of a phase it has claimed.
+type Work struct {
+	Run       Run
+	Phase     Phase
+	Org       string
+	Workspace workspace.Workspace
+	Config    struct {
+		Number int64
+		Digest string
+	}
+	Variables []variable.Frozen
+	RunVars   []Variable
+	State     *state.Version // current when the plan began; nil for none
+	Token     secret.Text    // speaks for the run until the phase ends
+	LogSize   int64          // where its log goes on
+}
+
+// Claim takes the next phase for node, or returns nil if nothing waits. For an
+// apply the returned claim is the durable record that it was started: whatever
+// happens after, it is never handed out again.
+func (s *Service) Claim(ctx context.Context, node string) (*Work, error) {
+	for {
+		w, again, err := s.claimOne(ctx, node)
+		if err != nil || !again {
+			return w, err
+		}
+	}
+}
+
+// claimOne tries one phase; again asks to try the next one, because this one
+// turned out not to be fit to start.
+func (s *Service) claimOne(ctx context.Context, node string) (work *Work, again bool, err error) {
+	var moved *Run
+	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
+		work, moved = nil, nil
+		ids, err := db.All(ctx, tx, db.ID, `SELECT id FROM phase WHERE status = 'queued' ORDER BY class, queued_at LIMIT 1`+tx.ForClaim())
+		if err != nil || len(ids) == 0 {
+			return err
+		}
+		p, err := loadPhase(ctx, tx, ids[0])
+		if err != nil {
+			return err
+		}
+		r, err := loadForChange(ctx, tx, p.RunID)
+		if err != nil {
+			return err
+		}
+		w, err := workspace.Load(ctx, tx, r.WorkspaceID)
+		if err != nil {
+			return err
+		}
+		ctx = platform(ctx)
+		cur, err := state.Current(ctx, tx, w)
+		if err != nil {
+			return err
+		}
+		if p.Kind == ApplyPhase {
+			text, err := stateMoved(ctx, tx, r, w)
+			if err != nil {
+				return err
+			}
+			if text != "" {
+				moved = &r
+				return s.advance(ctx, tx, &r, core.Fail, cause{"state-moved", text + " Nothing was applied."})
+			}
+		} else {
+			r.PlanStateID, r.PlanSerial, r.PlanLineage = "", -1, ""
+			if cur != nil {
+				r.PlanStateID, r.PlanSerial, r.PlanLineage = cur.ID, cur.Serial, cur.Lineage
+			}
+			if _, err := tx.Exec(ctx, `UPDATE run SET plan_state_id = $2, plan_serial = $3, plan_lineage = $4 WHERE id = $1`, r.ID, r.PlanStateID, r.PlanSerial, r.PlanLineage); err != nil {
+				return err
+			}
+		}
+		if _, err = tx.Exec(ctx, `UPDATE phase SET status = 'running', epoch = epoch + 1, node = $2, lease_until = $3, started_at = $4 WHERE id = $1`,
+			p.ID, node, tx.Now().Add(LeaseTTL), tx.Now()); err != nil {
+			return err
+		}
+		p.Epoch++
+		if err := s.advance(ctx, tx, &r, core.Start, cause{}); err != nil {
+			return err
+		}
+		work = &Work{Run: r, Phase: p, Org: w.OrgName, Workspace: w, State: cur, LogSize: p.LogSize}
+		if work.Token, err = s.Accounts.IssueRunToken(ctx, tx, r.ID); err != nil {
+			return err
+		}
+		var in frozenInputs
+		if err := variable.OpenFrozen(s.Box, r.ID, r.frozen, &in); err != nil {
+			return err
+		}
+		work.Variables, work.RunVars = in.Variables, in.Run
+		_, err = db.One(ctx, tx, func(row db.Row) (int, error) { return 0, row.Scan(&work.Config.Number, &work.Config.Digest) },
+			`SELECT number, digest FROM config_version WHERE id = $1`, r.ConfigID)
+		return err
+	})
+	switch {
+	case err != nil:
+		return nil, false, err
+	case moved != nil:
+		s.published(*moved)
+		return nil, true, nil
+	case work != nil:
+		s.published(work.Run)
+	}
+	return work, false, nil
+}
+
+// errStale answers a worker whose claim is over. What it brings is not used.
+func errStale() error {
+	return core.Errorf(core.Gone, "this claim is over: the phase was taken back or has ended")
+}
+
+// fenced loads the run and the phase of a claim for change, and fails if the
+// claim is over.
+func (s *Service) fenced(ctx context.Context, tx *db.Tx, phase core.ID, epoch int64) (r Run, p Phase, err error) {
+	if p, err = loadPhase(ctx, tx, phase); err != nil {
+		if core.KindOf(err) == core.NotFound {
+			err = errStale() // deleted with its workspace
+		}
+		return r, p, err
+	}
+	if err := workspace.Hold(ctx, tx, mustWorkspace(ctx, tx, p.RunID)); err != nil {
+		return r, p, err
+	}
+	if r, err = loadForChange(ctx, tx, p.RunID); err != nil {
+		return r, p, err
+	}
+	if p, err = loadPhase(ctx, tx, phase); err == nil && (p.Epoch != epoch || p.Status != PhaseRunning) {
+		err = errStale()
+	}
+	return r, p, err
+}
+
+func mustWorkspace(ctx context.Context, tx *db.Tx, run core.ID) core.ID {
+	id, err := db.One(ctx, tx, db.ID, `SELECT workspace_id FROM run WHERE id = $1`, run)
+	if err != nil {
+		return ""
+	}
+	return id
+}
+
+// Signal is what a heartbeat brings back.
+type Signal struct{ Cancel, Force, Over bool }
+
+// Renew prolongs the lease of a claim and tells whether somebody wants it to
+// stop.
+func (s *Service) Renew(ctx context.Context, phase core.ID, epoch int64) (sig Signal, err error) {
+	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
+		n, err := tx.Exec(ctx, `UPDATE phase SET lease_until = $3 WHERE id = $1 AND epoch = $2 AND status = 'running'`, phase, epoch, tx.Now().Add(LeaseTTL))
+		if err != nil {
+			return err
+		}
+		sig = Signal{Over: n == 0}
+		if sig.Over {
+			return nil
+		}
+		sig, err = signal(ctx, tx, phase)
+		return err
+	})
+	return sig, err
+}
+
+// Signals is Renew without the prolonging: cheap, for a worker that was hinted
+// at.
+func (s *Service) Signals(ctx context.Context, phase core.ID, epoch int64) (sig Signal, err error) {
+	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
+		p, err := loadPhase(ctx, tx, phase)
+		if core.KindOf(err) == core.NotFound || err == nil && (p.Epoch != epoch || p.Status != PhaseRunning) {
+			sig.Over = true
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		sig, err = signal(ctx, tx, phase)
+		return err
+	})
+	return sig, err
+}
+
+func signal(ctx context.Context, tx *db.Tx, phase core.ID) (Signal, error) {
+	return db.One(ctx, tx, func(r db.Row) (sig Signal, err error) {
+		var cancel, force *time.Time
+		err = r.Scan(&cancel, &force)
+		return Signal{Cancel: cancel != nil, Force: force != nil}, err
+	}, `SELECT r.cancel_asked_at, r.force_asked_at FROM run r JOIN phase p ON p.run_id = r.id WHERE p.id = $1`, phase)
+}
+
+// Planned is what a worker reports of a plan that ended well.
+type Planned struct {
+	HasChanges                                bool
+	Additions, Changes, Destructions, Imports int64
+	PlanObject, PlanDigest                    string // stored before this report
+	Engine                                    string // exact version
+	Generated                                 bool
+}
+
+// FinishPlan ends a plan and decides what comes next.
+func (s *Service) FinishPlan(ctx context.Context, phase core.ID, epoch int64, out Planned) error {
+	var r Run
+	err := s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
+		var err error
+		var p Phase
+		if r, p, err = s.fenced(ctx, tx, phase, epoch); err != nil {
+			return err
+		}
+		ctx = platform(ctx)
+		if _, err := tx.Exec(ctx, `UPDATE phase SET status = 'finished', ended_at = $2, lease_until = NULL, additions = $3, changes = $4, destructions = $5, imports = $6, generated = $7 WHERE id = $1`,
+			p.ID, tx.Now(), out.Additions, out.Changes, out.Destructions, out.Imports, out.Generated); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, `UPDATE run SET has_changes = $2, plan_object = $3, plan_digest = $4, plan_engine = $5 WHERE id = $1`,
+			r.ID, out.HasChanges, out.PlanObject, out.PlanDigest, out.Engine); err != nil {
+			return err
+		}
+		r.HasChanges, r.PlanObject, r.PlanDigest, r.PlanEngine = out.HasChanges, out.PlanObject, out.PlanDigest, out.Engine
+		if err := s.Accounts.DropRunToken(ctx, tx, r.ID); err != nil {
+			return err
+		}
+		return s.afterPlan(ctx, tx, &r)
+	})
+	if err == nil {
+		s.published(r)
+		s.Bus.Publish(LogTopic(phase))
+	}
+	return err
+}
+
+// Outcome is how a phase ended.
+type Outcome int
+
+// The outcomes of an apply, and of a plan that did not end well.
+const (
+	Succeeded Outcome = iota
+	Failed            // the engine or the platform said no
+	Canceled          // somebody asked, and the engine stopped
+	Killed            // somebody insisted
+	Unknown           // the worker was lost: nobody can say
+)
+
+// Failure is why a phase did not succeed.
+type Failure struct{ Code, Text string }
+
+// FailPlan ends a plan that did not end well.
+func (s *Service) FailPlan(ctx context.Context, phase core.ID, epoch int64, o Outcome, f Failure) error {
+	return s.finish(ctx, phase, epoch, func(ctx context.Context, tx *db.Tx, r *Run) error {
+		return s.advance(ctx, tx, r, eventOf(o), cause{f.Code, f.Text})
+	})
+}
+
+func eventOf(o Outcome) core.Event {
+	switch o {
+	case Succeeded:
+		return core.Finish
+	case Canceled:
+		return core.Cancel
+	case Killed:
+		return core.ForceCancel
+	}
+	return core.Fail
+}
+
+// Applied is what a worker reports of an apply.
+type Applied struct {
+	Outcome Outcome
+	Failure Failure
+	State   *state.Staged // the state it left, if it changed; durable already
+	Broken  *state.Staged // what it left where no readable state was left
+}
+
+// FinishApply ends an apply. The state it left becomes current in the same
+// transaction, whatever the outcome; if it does not fit it is kept aside and
+// the run says so.
+func (s *Service) FinishApply(ctx context.Context, phase core.ID, epoch int64, out Applied) error {
+	same := false
+	err := s.finish(ctx, phase, epoch, func(ctx context.Context, tx *db.Tx, r *Run) error {
+		w, err := workspace.Load(ctx, tx, r.WorkspaceID)
+		if err != nil {
+			return err
+		}
+		o, why := out.Outcome, out.Failure
+		if out.State != nil {
+			_, same, err = state.Commit(ctx, tx, w, *out.State, r.ID, r.ConfirmedBy, false)
+			if core.KindOf(err) == core.Conflict {
+				if _, err = state.Quarantine(ctx, tx, w.ID, *out.State, r.ID); err != nil {
+					return err
+				}
+				o = Failed
+				why = Failure{"state-quarantined", "The state that this apply left does not follow the current one, which was changed meanwhile. It is kept for recovery under errored-state. " + why.Text}
+			} else if err != nil {
+				return err
+			}
+		}
+		if out.Broken != nil {
+			if _, err = state.Quarantine(ctx, tx, w.ID, *out.Broken, r.ID); err != nil {
+				return err
+			}
+		}
+		if o == Succeeded {
+			if err := s.applied(ctx, tx, *r); err != nil {
+				return err
+			}
+			// What was planned was done: the counts of the plan are the apply's.
+			if _, err := tx.Exec(ctx, `UPDATE phase SET status = 'finished', ended_at = $2, lease_until = NULL,
+				additions = (SELECT x.additions FROM phase x WHERE x.run_id = $3 AND x.kind = 'plan'),
+				changes = (SELECT x.changes FROM phase x WHERE x.run_id = $3 AND x.kind = 'plan'),
+				destructions = (SELECT x.destructions FROM phase x WHERE x.run_id = $3 AND x.kind = 'plan'),
+				imports = (SELECT x.imports FROM phase x WHERE x.run_id = $3 AND x.kind = 'plan')
+				WHERE id = $1`, phase, tx.Now(), r.ID); err != nil {
+				return err
+			}
+		}
+		if err := s.advance(ctx, tx, r, eventOf(o), cause{why.Code, why.Text}); err != nil {
+			return err
+		}
+		// Saved plans that were made from the state before this one are stale.
+		_, err = s.dropStale(ctx, tx, r.WorkspaceID)
+		return err
+	})
+	if err == nil && same {
+		err = s.States.Drop(ctx, *out.State)
+	}
+	return err
+}
+
+func (s *Service) finish(ctx context.Context, phase core.ID, epoch int64, f func(context.Context, *db.Tx, *Run) error) error {
+	var r Run
+	err := s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
+		var err error
+		if r, _, err = s.fenced(ctx, tx, phase, epoch); err != nil {
+			return err
+		}
+		return f(platform(ctx), tx, &r)
+	})
+	if err == nil {
+		s.published(r)
+		s.Bus.Publish(LogTopic(phase))
+	}
+	return err
+}
+
+// Lost is a phase whose worker is gone.
+type Lost struct {
+	Phase       Phase
+	RunID       core.ID
+	WorkspaceID core.ID
+	State       core.ID // plan_state_id of the run
+}
+
+// LostBy lists the phases that node has claimed and never ended: after a
+// restart they are its own remains.
+func (s *Service) LostBy(ctx context.Context, node string) ([]Lost, error) {
+	return s.lost(ctx, `p.status = 'running' AND p.node = $1`, node)
+}
+
+// Expired lists the phases whose lease is over.
+func (s *Service) Expired(ctx context.Context) ([]Lost, error) {
+	return s.lost(ctx, `p.status = 'running' AND p.lease_until < $1`, s.DB.Now().UTC())
+}
+
+func (s *Service) lost(ctx context.Context, cond string, arg any) (ls []Lost, err error) {
+	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
+		ps, err := db.All(ctx, tx, scanPhase, `SELECT `+phaseColumns+` FROM phase p WHERE `+cond, arg)
+		if err != nil {
+			return err
+		}
+		for _, p := range ps {
+			r, err := load(ctx, tx, p.RunID)
+			if err != nil {
+				return err
+			}
+			ls = append(ls, Lost{p, r.ID, r.WorkspaceID, r.PlanStateID})
+		}
+		return nil
+	})
+	return ls, err
+}
+
+// maxPlanClaims is how often a plan is tried in all when its worker is lost.
+const maxPlanClaims = 2
+
+// PlanLost puts the plan of a lost worker back in line, once; then it fails.
+func (s *Service) PlanLost(ctx context.Context, l Lost) error {
+	return s.finish(ctx, l.Phase.ID, l.Phase.Epoch, func(ctx context.Context, tx *db.Tx, r *Run) error {
+		switch {
+		case r.CancelAskedAt != nil:
+			return s.advance(ctx, tx, r, core.Cancel, cause{"canceled", "Canceled; the worker was lost before it could say so."})
+		case l.Phase.Epoch >= maxPlanClaims:
+			return s.advance(ctx, tx, r, core.Fail, cause{"worker-lost", fmt.Sprintf("The worker that planned it was lost, %d times. Nothing was changed; queue it again.", l.Phase.Epoch)})
+		}
+		if err := s.advance(ctx, tx, r, core.Requeue, cause{"worker-lost", "The worker that planned it was lost; it is planned again."}); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, `UPDATE phase SET status = 'queued', lease_until = NULL, queued_at = $2 WHERE id = $1`, l.Phase.ID, tx.Now())
+		return err
+	})
+}
+
+func openFrozen(s *Service, r Run, in *frozenInputs) error {
+	return variable.OpenFrozen(s.Box, r.ID, r.frozen, in)
+}

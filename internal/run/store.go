@@ -1,0 +1,158 @@
+package run
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"interlock/internal/core"
+	"interlock/internal/db"
+)
+
+const columns = `r.id, r.workspace_id, r.org_id, r.number, r.config_id, r.status, r.plan_only, r.save_plan, r.is_destroy, r.refresh, r.refresh_only,
+	r.auto_apply, r.allow_empty_apply, r.allow_config_gen, r.debugging, r.structured, r.targets, r.replaces, r.message, r.source, r.trigger_reason,
+	r.engine, r.engine_version, r.working_directory, r.frozen, r.has_changes, r.plan_state_id, r.plan_serial, r.plan_lineage, r.plan_object,
+	r.plan_digest, r.plan_engine, r.confirmed_by, r.confirmed_name, r.created_by, r.created_name, r.reason, r.reason_text, r.cancel_asked_at,
+	r.force_asked_at, r.canceled_by, r.created_at, r.ended_at`
+
+func scan(row db.Row) (r Run, err error) {
+	var targets, replaces string
+	err = row.Scan(&r.ID, &r.WorkspaceID, &r.OrgID, &r.Number, &r.ConfigID, &r.Status, &r.PlanOnly, &r.SavePlan, &r.IsDestroy, &r.Refresh, &r.RefreshOnly,
+		&r.AutoApply, &r.AllowEmptyApply, &r.AllowConfigGen, &r.Debugging, &r.Structured, &targets, &replaces, &r.Message, &r.Source, &r.TriggerReason,
+		&r.Engine, &r.EngineVersion, &r.WorkingDirectory, &r.frozen, &r.HasChanges, &r.PlanStateID, &r.PlanSerial, &r.PlanLineage, &r.PlanObject,
+		&r.PlanDigest, &r.PlanEngine, &r.ConfirmedBy, &r.ConfirmedName, &r.CreatedBy, &r.CreatedName, &r.Reason, &r.ReasonText, &r.CancelAskedAt,
+		&r.ForceAskedAt, &r.CanceledBy, &r.CreatedAt, &r.EndedAt)
+	if err != nil {
+		return r, err
+	}
+	if err := json.Unmarshal([]byte(targets), &r.Targets); err != nil {
+		return r, err
+	}
+	return r, json.Unmarshal([]byte(replaces), &r.Replaces)
+}
+
+func load(ctx context.Context, tx *db.Tx, id core.ID) (Run, error) {
+	return db.One(ctx, tx, scan, `SELECT `+columns+` FROM run r WHERE r.id = $1`, id)
+}
+
+// loadForChange is load for a caller that is going to advance the run.
+func loadForChange(ctx context.Context, tx *db.Tx, id core.ID) (Run, error) {
+	return db.One(ctx, tx, scan, `SELECT `+columns+` FROM run r WHERE r.id = $1`+tx.ForUpdate(), id)
+}
+
+func insert(ctx context.Context, tx *db.Tx, r Run) error {
+	list := func(v []string) string {
+		if v == nil {
+			v = []string{}
+		}
+		b, _ := json.Marshal(v)
+		return string(b)
+	}
+	_, err := tx.Exec(ctx, `
+		INSERT INTO run (id, workspace_id, org_id, number, position, config_id, status, plan_only, save_plan, is_destroy, refresh, refresh_only,
+			auto_apply, allow_empty_apply, allow_config_gen, debugging, structured, targets, replaces, message, source, trigger_reason,
+			engine, engine_version, working_directory, frozen, created_by, created_name, created_at)
+		VALUES ($1, $2, $3, $4, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28)`,
+		r.ID, r.WorkspaceID, r.OrgID, r.Number, r.ConfigID, r.Status, r.PlanOnly, r.SavePlan, r.IsDestroy, r.Refresh, r.RefreshOnly,
+		r.AutoApply, r.AllowEmptyApply, r.AllowConfigGen, r.Debugging, r.Structured, list(r.Targets), list(r.Replaces), r.Message, r.Source, r.TriggerReason,
+		r.Engine, r.EngineVersion, r.WorkingDirectory, r.frozen, r.CreatedBy, r.CreatedName, r.CreatedAt)
+	return err
+}
+
+const phaseColumns = `p.id, p.run_id, p.kind, p.status, p.epoch, p.node, p.queued_at, p.started_at, p.ended_at, p.additions, p.changes, p.destructions,
+	p.imports, p.generated, p.log_size, p.log_object, p.json_object, p.redacted_object, p.schema_object`
+
+func scanPhase(row db.Row) (p Phase, err error) {
+	return p, row.Scan(&p.ID, &p.RunID, &p.Kind, &p.Status, &p.Epoch, &p.Node, &p.QueuedAt, &p.StartedAt, &p.EndedAt, &p.Additions, &p.Changes, &p.Destructions,
+		&p.Imports, &p.Generated, &p.LogSize, &p.LogObject, &p.JSONObject, &p.RedactedObject, &p.SchemaObject)
+}
+
+func insertPhases(ctx context.Context, tx *db.Tx, r Run) error {
+	class := classPlan
+	if r.PlanOnly {
+		class = classSpeculative
+	}
+	_, err := tx.Exec(ctx, `
+		INSERT INTO phase (id, run_id, kind, status, class) VALUES ($1, $2, 'plan', 'pending', $3), ($4, $2, 'apply', 'pending', $5)`,
+		core.NewID("plan"), r.ID, class, core.NewID("apply"), classApply)
+	return err
+}
+
+// queuePhase hands a phase to the workers.
+func queuePhase(ctx context.Context, tx *db.Tx, run core.ID, kind PhaseKind) error {
+	_, err := tx.Exec(ctx, `UPDATE phase SET status = 'queued', queued_at = $3 WHERE run_id = $1 AND kind = $2`, run, kind, tx.Now())
+	return err
+}
+
+func loadPhase(ctx context.Context, tx *db.Tx, id core.ID) (Phase, error) {
+	return db.One(ctx, tx, scanPhase, `SELECT `+phaseColumns+` FROM phase p WHERE p.id = $1`, id)
+}
+
+func idsOf(rs []Run) []any {
+	out := make([]any, len(rs))
+	for i, r := range rs {
+		out[i] = r.ID
+	}
+	return out
+}
+
+func phasesOf(ctx context.Context, tx *db.Tx, rs []Run) (map[core.ID][]Phase, error) {
+	ps, err := db.All(ctx, tx, scanPhase, `SELECT `+phaseColumns+` FROM phase p WHERE p.run_id IN (`+db.In(1, len(rs))+`)`, idsOf(rs)...)
+	out := map[core.ID][]Phase{}
+	for _, p := range ps {
+		out[p.RunID] = append(out[p.RunID], p)
+	}
+	return out, err
+}
+
+func timesOf(ctx context.Context, tx *db.Tx, rs []Run) (map[core.ID]map[core.Status]time.Time, error) {
+	es, err := db.All(ctx, tx, scanEvent, `SELECT `+eventColumns+` FROM run_event e WHERE e.run_id IN (`+db.In(1, len(rs))+`) ORDER BY e.run_id, e.seq`, idsOf(rs)...)
+	out := map[core.ID]map[core.Status]time.Time{}
+	for _, e := range es {
+		if out[e.RunID] == nil {
+			out[e.RunID] = map[core.Status]time.Time{}
+		}
+		out[e.RunID][e.To] = e.At
+	}
+	return out, err
+}
+
+// An Event is one line of a run's history.
+type Event struct {
+	Seq       int64
+	RunID     core.ID
+	ID        core.ID
+	Event     string // of the transition table, or created, cancel_asked, …
+	From, To  core.Status
+	Actor     core.ID
+	ActorName string
+	Reason    string
+	At        time.Time
+}
+
+const eventColumns = `e.seq, e.run_id, e.id, e.event, e.from_status, e.to_status, e.actor, e.actor_name, e.reason, e.at`
+
+func scanEvent(r db.Row) (e Event, err error) {
+	return e, r.Scan(&e.Seq, &e.RunID, &e.ID, &e.Event, &e.From, &e.To, &e.Actor, &e.ActorName, &e.Reason, &e.At)
+}
+
+// addEvent appends to the history. Its time never goes back, whatever the
+// clock does.
+func addEvent(ctx context.Context, tx *db.Tx, e Event) error {
+	last, err := db.All(ctx, tx, scanEvent, `SELECT `+eventColumns+` FROM run_event e WHERE e.run_id = $1 ORDER BY e.seq DESC LIMIT 1`, e.RunID)
+	if err != nil {
+		return err
+	}
+	e.Seq, e.ID, e.At = 1, core.NewID("re"), tx.Now()
+	if len(last) > 0 {
+		e.Seq = last[0].Seq + 1
+		if e.At.Before(last[0].At) {
+			e.At = last[0].At
+		}
+	}
+	_, err = tx.Exec(ctx, `
+		INSERT INTO run_event (seq, run_id, id, event, from_status, to_status, actor, actor_name, reason, at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
+		e.Seq, e.RunID, e.ID, e.Event, e.From, e.To, e.Actor, e.ActorName, e.Reason, e.At)
+	return err
+}

@@ -1,0 +1,385 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"interlock/internal/core"
+	"interlock/internal/executor"
+	"interlock/internal/run"
+	"interlock/internal/tarball"
+	"interlock/internal/variable"
+)
+
+// job is one claimed phase at work.
+type job struct {
+	r   *Runner
+	w   *run.Work
+	log *logSink
+
+	interrupt, kill chan struct{}
+	intOnce, kOnce  sync.Once
+	stopWatch       chan struct{}
+	mu              sync.Mutex
+	force, over     bool // why it is stopped
+	shutdown        bool
+}
+
+func (r *Runner) newJob(w *run.Work) *job {
+	j := &job{r: r, w: w, interrupt: make(chan struct{}), kill: make(chan struct{}), stopWatch: make(chan struct{})}
+	j.log = newLogSink(r.Runs, w.Phase.ID, w.Phase.Epoch, w.LogSize)
+	r.mu.Lock()
+	r.active[w.Phase.ID] = j
+	r.mu.Unlock()
+	r.enter(w.Run.ID)
+	return j
+}
+
+func (j *job) askStop() { j.intOnce.Do(func() { close(j.interrupt) }) }
+func (j *job) killNow() { j.kOnce.Do(func() { close(j.kill) }) }
+
+func (j *job) note(f func()) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	f()
+}
+
+func (j *job) work() {
+	// The phase outlives the request to stop taking work; drain decides.
+	ctx := context.Background()
+	go j.watch(ctx)
+	defer close(j.stopWatch)
+	attrs := []any{"run", j.w.Run.ID, "phase", j.w.Phase.Kind, "workspace", j.w.Org + "/" + j.w.Workspace.Name}
+	slog.InfoContext(ctx, "phase started", attrs...)
+	started := time.Now()
+	var err error
+	if j.w.Phase.Kind == run.PlanPhase {
+		err = j.plan(ctx)
+	} else {
+		err = j.apply(ctx)
+	}
+	attrs = append(attrs, "ms", time.Since(started).Milliseconds())
+	if err = stale(err); err != nil {
+		slog.ErrorContext(ctx, "phase could not be reported", append(attrs, "err", err)...)
+		return
+	}
+	slog.InfoContext(ctx, "phase ended", attrs...)
+}
+
+// watch renews the lease and listens for a wish to stop.
+func (j *job) watch(ctx context.Context) {
+	hints, stop := j.r.Bus.Listen(run.CancelTopic(j.w.Run.ID))
+	defer stop()
+	look := time.NewTicker(pollEvery)
+	defer look.Stop()
+	renewed := time.Now()
+	handed := j.r.handed
+	for {
+		var sig run.Signal
+		var err error
+		select {
+		case <-j.stopWatch:
+			return
+		case <-handed:
+			handed = nil
+			j.note(func() { j.shutdown = true })
+			if j.w.Phase.Kind == run.PlanPhase {
+				j.killNow()
+			} else {
+				j.askStop()
+			}
+			continue
+		case <-hints:
+		case <-look.C:
+		}
+		if time.Since(renewed) >= renewEvery {
+			if sig, err = j.r.Runs.Renew(ctx, j.w.Phase.ID, j.w.Phase.Epoch); err == nil {
+				renewed = time.Now()
+			}
+		} else {
+			sig, err = j.r.Runs.Signals(ctx, j.w.Phase.ID, j.w.Phase.Epoch)
+		}
+		switch {
+		case err != nil && time.Since(renewed) > fenceAfter:
+			// Nobody may rely on us any more; stop before somebody else begins.
+			j.note(func() { j.over = true })
+			j.killNow()
+		case err != nil:
+		case sig.Over:
+			j.note(func() { j.over = true })
+			j.killNow()
+		case sig.Force:
+			j.note(func() { j.force = true })
+			j.killNow()
+		case sig.Cancel:
+			j.askStop()
+		}
+	}
+}
+
+// failure is an error that ends a phase with a reason of its own.
+type failure struct {
+	code string
+	err  error
+}
+
+func (f failure) Error() string { return f.err.Error() }
+func (f failure) Unwrap() error { return f.err }
+
+// spec is what both phases tell the executor.
+func (j *job) spec(ctx context.Context, area *executor.Area, version string) (executor.Spec, error) {
+	w := j.w
+	engine, err := j.r.Catalog.Find(ctx, w.Run.Engine, version)
+	if err != nil {
+		return executor.Spec{}, failure{"engine-missing", err}
+	}
+	env, vars, secrets := map[string]string{}, map[string]executor.Value{}, []string{w.Token.Reveal()}
+	for _, v := range w.Variables {
+		if v.Category == variable.Env {
+			env[v.Key] = v.Value
+		} else {
+			vars[v.Key] = executor.Value{Value: v.Value, HCL: v.HCL}
+		}
+		if v.Sensitive {
+			secrets = append(secrets, v.Value)
+		}
+	}
+	for k, v := range j.environment() {
+		env[k] = v
+	}
+	runVars := map[string]string{}
+	for _, v := range w.RunVars {
+		runVars[v.Key] = v.Value
+	}
+	return executor.Spec{
+		Area: area, Engine: engine, WorkDir: w.Run.WorkingDirectory, Env: env, TFVars: vars, RunVars: runVars, JSON: w.Run.Structured,
+		Secrets: secrets, Log: j.log, Debug: w.Run.Debugging, Interrupt: j.interrupt, Kill: j.kill, Grace: j.r.CancelGrace, ProviderCache: j.r.ProviderCache,
+	}, nil
+}
+
+// environment is what a run sees of itself, by the names of 2017 and by
+// today's.
+func (j *job) environment() map[string]string {
+	w := j.w
+	slug := w.Org + "/" + w.Workspace.Name
+	return map[string]string{
+		"ATLAS_ADDRESS": j.r.Base, "ATLAS_TOKEN": w.Token.Reveal(), "ATLAS_RUN_ID": string(w.Run.ID),
+		"ATLAS_CONFIGURATION_NAME": w.Workspace.Name, "ATLAS_CONFIGURATION_SLUG": slug, "ATLAS_CONFIGURATION_VERSION": fmt.Sprint(w.Config.Number),
+		"ATLAS_CONFIGURATION_VERSION_GITHUB_BRANCH": "", "ATLAS_CONFIGURATION_VERSION_GITHUB_COMMIT_SHA": "", "ATLAS_CONFIGURATION_VERSION_GITHUB_TAG": "",
+		"TFC_RUN_ID": string(w.Run.ID), "TFC_WORKSPACE_NAME": w.Workspace.Name, "TFC_WORKSPACE_SLUG": slug,
+		"TFC_CONFIGURATION_VERSION_GIT_BRANCH": "", "TFC_CONFIGURATION_VERSION_GIT_COMMIT_SHA": "", "TFC_CONFIGURATION_VERSION_GIT_TAG": "",
+	}
+}
+
+// prepare makes a fresh area with the run's configuration in it.
+func (r *Runner) prepare(ctx context.Context, rn run.Run) (*executor.Area, error) {
+	area, err := executor.OpenArea(r.Root, string(rn.ID))
+	if err != nil {
+		return nil, err
+	}
+	// What an earlier try left must not matter to this one.
+	if err := area.Remove(); err != nil {
+		return nil, err
+	}
+	if area, err = executor.OpenArea(r.Root, string(rn.ID)); err != nil {
+		return nil, err
+	}
+	rc, err := r.Configs.Archive(ctx, rn.ConfigID)
+	if err != nil {
+		return nil, failure{"configuration-missing", core.Wrap(err, core.Invalid, "the configuration of this run cannot be read: "+core.Message(err))}
+	}
+	defer rc.Close()
+	if _, err := tarball.Unpack(ctx, rc, area.ConfigDir(), tarball.Limits{}); err != nil {
+		return nil, failure{"configuration-damaged", err}
+	}
+	return area, nil
+}
+
+func (j *job) plan(ctx context.Context) error {
+	res, spec, err := j.runPlan(ctx)
+	if err != nil || res.Canceled {
+		return j.failPlan(ctx, err, res.Canceled, res.Killed, res.ExitCode)
+	}
+	file, err := os.ReadFile(res.PlanFile)
+	if err != nil {
+		return j.failPlan(ctx, fmt.Errorf("read plan file: %w", err), false, false, 0)
+	}
+	out := run.Planned{HasChanges: res.HasChanges, Additions: int64(res.Adds), Changes: int64(res.Changes), Destructions: int64(res.Destroys), Imports: int64(res.Imports),
+		Engine: spec.Engine.Version, Generated: res.GeneratedConfig != ""}
+	err = insist(ctx, j.r.handed, "store plan", func() (err error) {
+		out.PlanObject, out.PlanDigest, err = j.r.Runs.StorePlanFile(ctx, j.w.Run.ID, j.w.Phase.Epoch, file)
+		return err
+	})
+	if err == nil {
+		err = j.log.Close()
+	}
+	if err == nil {
+		err = insist(ctx, j.r.handed, "report plan", func() error { return j.r.Runs.FinishPlan(ctx, j.w.Phase.ID, j.w.Phase.Epoch, out) })
+	}
+	j.r.later(j.w.Run.ID)
+	return err
+}
+
+func (j *job) runPlan(ctx context.Context) (res executor.PlanResult, spec executor.Spec, err error) {
+	w := j.w
+	area, err := j.r.prepare(ctx, w.Run)
+	if err != nil {
+		return res, spec, err
+	}
+	if spec, err = j.spec(ctx, area, w.Run.EngineVersion); err != nil {
+		return res, spec, err
+	}
+	var raw []byte
+	if w.State != nil {
+		if raw, err = j.r.States.Raw(ctx, *w.State); err != nil {
+			return res, spec, failure{"state-unreadable", core.Wrap(err, core.Invalid, "the current state cannot be read: "+core.Message(err))}
+		}
+	}
+	res, err = j.r.Exec.Plan(ctx, executor.PlanSpec{
+		Spec: spec, State: raw, Destroy: w.Run.IsDestroy, RefreshOnly: w.Run.RefreshOnly, Refresh: w.Run.Refresh,
+		Targets: w.Run.Targets, Replace: w.Run.Replaces, GenerateConfig: w.Run.AllowConfigGen,
+	})
+	return res, spec, err
+}
+
+// failPlan reports a plan that did not end well.
+func (j *job) failPlan(ctx context.Context, cause error, canceled, killed bool, exit int) error {
+	o, f := j.verdict(ctx, cause, canceled, killed, exit, "plan")
+	if j.shutdown && !canceledByPerson(j) {
+		// Handed back: another worker, or this one after its restart, plans again.
+		_ = j.log.Close()
+		return j.r.Runs.PlanLost(ctx, run.Lost{Phase: j.w.Phase, RunID: j.w.Run.ID})
+	}
+	if err := j.log.Close(); core.KindOf(err) == core.Gone {
+		return err
+	}
+	return insist(ctx, j.r.handed, "report plan", func() error { return j.r.Runs.FailPlan(ctx, j.w.Phase.ID, j.w.Phase.Epoch, o, f) })
+}
+
+func canceledByPerson(j *job) bool {
+	sig, err := j.r.Runs.Signals(context.Background(), j.w.Phase.ID, j.w.Phase.Epoch)
+	return err == nil && (sig.Cancel || sig.Force)
+}
+
+// verdict turns how a phase ended into what is reported. What no engine has
+// said is said in the log.
+func (j *job) verdict(ctx context.Context, cause error, canceled, killed bool, exit int, what string) (run.Outcome, run.Failure) {
+	j.mu.Lock()
+	force, shutdown := j.force, j.shutdown
+	j.mu.Unlock()
+	switch {
+	case force:
+		return run.Killed, run.Failure{Code: "force-canceled", Text: "Force-canceled: the engine was killed. State in flight may be lost."}
+	case canceled && shutdown && !canceledByPerson(j):
+		return run.Failed, run.Failure{Code: "server-stopped", Text: "The server was stopped and could not wait for the " + what + " any longer; the engine was asked to stop."}
+	case canceled && killed:
+		return run.Canceled, run.Failure{Code: "canceled", Text: "Canceled: the engine did not stop when it was asked to and was killed."}
+	case canceled:
+		return run.Canceled, run.Failure{Code: "canceled", Text: "Canceled: the engine was asked to stop and did."}
+	}
+	if f, ok := errors.AsType[failure](cause); ok {
+		j.log.say("Error: " + core.Message(f.err))
+		return run.Failed, run.Failure{Code: f.code, Text: core.Message(f.err)}
+	}
+	if exit > 0 {
+		return run.Failed, run.Failure{Code: "engine-failed", Text: fmt.Sprintf("The engine failed with exit status %d: its message is at the end of the %s's log.", exit, what)}
+	}
+	if k := core.KindOf(cause); k != core.Internal {
+		j.log.say("Error: " + core.Message(cause))
+		return run.Failed, run.Failure{Code: "refused", Text: core.Message(cause)}
+	}
+	slog.ErrorContext(ctx, "phase failed on our side", "run", j.w.Run.ID, "phase", what, "err", cause)
+	j.log.say("Error: the platform could not run the " + what + "; the server's log knows more.")
+	return run.Failed, run.Failure{Code: "platform-failed", Text: "The platform could not run the " + what + "; the server's log knows more."}
+}
+
+func (j *job) apply(ctx context.Context) error {
+	res, started, cause := j.runApply(ctx)
+	canceled := started && res.Canceled
+	out := run.Applied{}
+	if cause != nil || canceled {
+		out.Outcome, out.Failure = j.verdict(ctx, cause, canceled, res.Killed, res.ExitCode, "apply")
+	}
+	if started {
+		stateID := j.w.Run.PlanStateID
+		err := insist(ctx, j.r.handed, "store state", func() error { return j.r.stage(ctx, &out, res.State, res.Damaged, stateID) })
+		if err != nil {
+			// The area keeps the state; the next start of this node saves it.
+			return err
+		}
+	}
+	if err := j.log.Close(); core.KindOf(err) == core.Gone {
+		return err
+	}
+	err := insist(ctx, j.r.handed, "report apply", func() error { return j.r.Runs.FinishApply(ctx, j.w.Phase.ID, j.w.Phase.Epoch, out) })
+	j.r.later(j.w.Run.ID)
+	return err
+}
+
+// runApply applies the confirmed plan; started tells whether the engine may
+// have begun.
+func (j *job) runApply(ctx context.Context) (res executor.ApplyResult, started bool, err error) {
+	w := j.w
+	plan, err := j.r.Runs.PlanFile(ctx, w.Run)
+	if err != nil {
+		return res, false, failure{"plan-mismatch", err}
+	}
+	area, err := executor.OpenArea(j.r.Root, string(w.Run.ID))
+	if err != nil {
+		return res, false, err
+	}
+	// The area of the plan is gone when another node planned, or the disk was
+	// replaced: the same configuration is unpacked again.
+	if empty(area.ConfigDir()) {
+		if area, err = j.r.prepare(ctx, w.Run); err != nil {
+			return res, false, err
+		}
+	}
+	spec, err := j.spec(ctx, area, w.Run.PlanEngine)
+	if err != nil {
+		return res, false, err
+	}
+	var raw []byte
+	if w.State != nil {
+		if raw, err = j.r.States.Raw(ctx, *w.State); err != nil {
+			return res, false, failure{"state-unreadable", core.Wrap(err, core.Invalid, "the current state cannot be read: "+core.Message(err))}
+		}
+	}
+	res, err = j.r.Exec.Apply(ctx, executor.ApplySpec{Spec: spec, Plan: plan, State: raw})
+	return res, true, err
+}
+
+func empty(dir string) bool {
+	es, err := os.ReadDir(dir)
+	return err != nil || len(es) == 0
+}
+
+// stage makes durable what an apply left: a state that differs from the one it
+// began with, or bytes that are no state.
+func (r *Runner) stage(ctx context.Context, out *run.Applied, raw, damaged []byte, before core.ID) error {
+	if len(raw) > 0 {
+		st, err := r.States.StageIfNew(ctx, raw, before)
+		if err == nil {
+			out.State = st
+			return nil
+		}
+		if core.KindOf(err) != core.Invalid {
+			return err
+		}
+		damaged = raw
+	}
+	if len(damaged) > 0 {
+		st, err := r.States.StageBroken(ctx, damaged)
+		if err != nil {
+			return err
+		}
+		out.Broken = &st
+		out.Failure.Text += " The engine left a state file that is not whole; it is kept under errored-state."
+	}
+	return nil
+}

@@ -1,0 +1,114 @@
+package runner
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"interlock/internal/core"
+	"interlock/internal/run"
+)
+
+// maxBuffered bounds what waits to be stored, in bytes, when the database is
+// slow or away; beyond it the engine has to wait.
+const maxBuffered = 64 << 20
+
+// maxAppend bounds one chunk of a log in bytes.
+const maxAppend = 256 << 10
+
+// logSink carries a phase's log to the database. Whatever has arrived while one
+// piece is being stored goes into the next, so that a line is readable as soon
+// as the database has taken it and a flood costs few transactions.
+type logSink struct {
+	runs  *run.Service
+	phase core.ID
+	epoch int64
+
+	mu     sync.Mutex
+	more   *sync.Cond
+	buf    []byte
+	at     int64 // offset of buf in the log
+	closed bool
+	err    error // once set, nothing more is taken
+	done   chan struct{}
+}
+
+func newLogSink(runs *run.Service, phase core.ID, epoch, at int64) *logSink {
+	l := &logSink{runs: runs, phase: phase, epoch: epoch, at: at, done: make(chan struct{})}
+	l.more = sync.NewCond(&l.mu)
+	go l.pump()
+	return l
+}
+
+// Write takes redacted bytes. It never fails: a log that cannot be kept must
+// not end an apply.
+func (l *logSink) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for len(l.buf) > maxBuffered && l.err == nil {
+		l.more.Wait()
+	}
+	if l.err == nil && !l.closed {
+		l.buf = append(l.buf, p...)
+		l.more.Broadcast()
+	}
+	return len(p), nil
+}
+
+// say adds a line of the platform's own.
+func (l *logSink) say(line string) { _, _ = l.Write([]byte(line + "\n")) }
+
+// Close returns when all that was written is durable, or the claim is over.
+func (l *logSink) Close() error {
+	l.mu.Lock()
+	l.closed = true
+	l.more.Broadcast()
+	l.mu.Unlock()
+	<-l.done
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.err
+}
+
+func (l *logSink) pump() {
+	defer close(l.done)
+	ctx := context.Background()
+	wait := 50 * time.Millisecond
+	for {
+		l.mu.Lock()
+		for len(l.buf) == 0 && !l.closed {
+			l.more.Wait()
+		}
+		if len(l.buf) == 0 {
+			l.mu.Unlock()
+			return
+		}
+		piece := l.buf[:min(len(l.buf), maxAppend)]
+		at := l.at
+		l.mu.Unlock()
+
+		err := l.runs.AppendLog(ctx, l.phase, l.epoch, at, piece)
+		if err != nil && core.KindOf(err) != core.Gone {
+			slog.WarnContext(ctx, "store log; trying again", "phase", l.phase, "err", err)
+			time.Sleep(wait)
+			wait = min(2*wait, 2*time.Second)
+			continue
+		}
+		wait = 50 * time.Millisecond
+		l.mu.Lock()
+		if err != nil {
+			l.err, l.buf = err, nil
+			l.more.Broadcast()
+			l.mu.Unlock()
+			return
+		}
+		l.buf = l.buf[len(piece):]
+		if len(l.buf) == 0 {
+			l.buf = nil
+		}
+		l.at += int64(len(piece))
+		l.more.Broadcast()
+		l.mu.Unlock()
+	}
+}

@@ -1,0 +1,251 @@
+// Package runner works off phases on this machine: it claims them, prepares an
+// area on disk, lets the executor run the engine, and reports. It holds the
+// lease of what it has claimed and stops its engine by itself when the lease
+// is lost.
+package runner
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"interlock/internal/bus"
+	"interlock/internal/config"
+	"interlock/internal/core"
+	"interlock/internal/executor"
+	"interlock/internal/run"
+	"interlock/internal/state"
+)
+
+// Runner is one node's workers.
+type Runner struct {
+	Runs    *run.Service
+	Configs *config.Service
+	States  *state.Service
+	Bus     *bus.Bus
+	Exec    *executor.Executor
+	Catalog *executor.Catalog
+
+	Node  string        // identity of this node, the same after a restart
+	Root  string        // directory of the areas
+	Slots int           // phases at once
+	Base  string        // the server's URL, for the run's environment
+	Grace time.Duration // how long phases may finish when Run is told to end
+	// CancelGrace is how long an engine may take to stop when asked.
+	CancelGrace   time.Duration
+	ProviderCache string
+
+	mu     sync.Mutex
+	active map[core.ID]*job // by phase
+	areas  map[core.ID]int  // users of a run's area
+	once   map[core.ID]*making
+	idle   chan struct{} // hint: the last phase has ended
+	wg     sync.WaitGroup
+	handed chan struct{} // closed when Grace is over
+	post   chan core.ID  // runs whose documents are made when there is time
+}
+
+// How often a worker looks without being hinted at, renews its lease, and at
+// what silence of the database it stops its engine: well before the lease is
+// over for everybody else.
+const (
+	pollEvery  = time.Second
+	renewEvery = 10 * time.Second
+	fenceAfter = run.LeaseTTL - 15*time.Second
+)
+
+func (r *Runner) init() {
+	r.active, r.areas, r.once = map[core.ID]*job{}, map[core.ID]int{}, map[core.ID]*making{}
+	r.idle, r.handed, r.post = make(chan struct{}, 1), make(chan struct{}), make(chan core.ID, 4096)
+	if r.CancelGrace == 0 {
+		r.CancelGrace = 30 * time.Second
+	}
+}
+
+// Prepare makes the runner usable. It is called once, before Run.
+func (r *Runner) Prepare() { r.init() }
+
+// Run claims and works until ctx ends. Then it takes no more, lets phases
+// finish for Grace, and hands back what is left: plans to the queue, applies
+// by asking the engine to stop and saving what it leaves.
+func (r *Runner) Run(ctx context.Context) error {
+	r.recover(ctx)
+	hints, stop := r.Bus.Listen(run.DispatchTopic)
+	defer stop()
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	var side sync.WaitGroup
+	side.Go(func() { r.documents(ctx) })
+	side.Go(func() { r.sweep(ctx) })
+	for ctx.Err() == nil {
+		r.claimAll(ctx)
+		select {
+		case <-hints:
+		case <-r.idle:
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+	}
+	r.drain()
+	side.Wait()
+	return nil
+}
+
+// claimAll fills the free slots.
+func (r *Runner) claimAll(ctx context.Context) {
+	for ctx.Err() == nil && r.load() < r.Slots {
+		w, err := r.Runs.Claim(ctx, r.Node)
+		if err != nil {
+			if ctx.Err() == nil {
+				slog.WarnContext(ctx, "claim a phase", "err", err)
+			}
+			return
+		}
+		if w == nil {
+			return
+		}
+		j := r.newJob(w)
+		r.wg.Go(func() {
+			defer r.done(j)
+			j.work()
+		})
+	}
+}
+
+func (r *Runner) load() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.active)
+}
+
+func (r *Runner) done(j *job) {
+	r.mu.Lock()
+	delete(r.active, j.w.Phase.ID)
+	r.mu.Unlock()
+	r.leave(j.w.Run.ID)
+	select {
+	case r.idle <- struct{}{}:
+	default:
+	}
+}
+
+// drain waits for phases at work, and after Grace hands them back.
+func (r *Runner) drain() {
+	ended := make(chan struct{})
+	go func() { r.wg.Wait(); close(ended) }()
+	select {
+	case <-ended:
+		return
+	case <-time.After(r.Grace):
+	}
+	close(r.handed)
+	<-ended
+}
+
+// enter and leave count who uses a run's area; it is removed only when nobody does.
+func (r *Runner) enter(id core.ID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.areas[id]++
+}
+
+func (r *Runner) leave(id core.ID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.areas[id]--; r.areas[id] <= 0 {
+		delete(r.areas, id)
+	}
+}
+
+func (r *Runner) used(id core.ID) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.areas[id] > 0
+}
+
+// recover deals with what an earlier life of this node left: no process of it
+// may live on, plans are made again, applies are never.
+func (r *Runner) recover(ctx context.Context) {
+	for attempt := 0; ctx.Err() == nil; attempt++ {
+		lost, err := r.Runs.LostBy(ctx, r.Node)
+		if err == nil {
+			for _, l := range lost {
+				err = errors.Join(err, r.recoverOne(ctx, l))
+			}
+		}
+		if err == nil {
+			return
+		}
+		slog.ErrorContext(ctx, "recover phases of the last start", "err", err)
+		pause(ctx, time.Second)
+	}
+}
+
+func (r *Runner) recoverOne(ctx context.Context, l run.Lost) error {
+	area, err := executor.OpenArea(r.Root, string(l.RunID))
+	if err != nil {
+		return err
+	}
+	if err := r.Exec.Reap(area); err != nil {
+		return err
+	}
+	if l.Phase.Kind == run.PlanPhase {
+		slog.InfoContext(ctx, "plan was cut off by a restart", "run", l.RunID)
+		return stale(r.Runs.PlanLost(ctx, l))
+	}
+	raw, exit, err := r.Exec.Salvage(area)
+	if err != nil {
+		slog.WarnContext(ctx, "salvage state of a cut off apply", "run", l.RunID, "err", err)
+	}
+	out := run.Applied{Outcome: run.Unknown, Failure: run.Failure{Code: "outcome-unknown",
+		Text: "The server stopped while this apply was running, so its outcome is unknown. It was not started again. What the engine had written of the state was saved."}}
+	switch {
+	case exit != nil && *exit == 0:
+		out = run.Applied{Outcome: run.Succeeded}
+	case exit != nil:
+		out.Outcome, out.Failure = run.Failed, run.Failure{Code: "engine-failed", Text: "The engine failed; its message is at the end of the log. The server stopped before it could say so."}
+	}
+	if err := r.stage(ctx, &out, raw, nil, l.State); err != nil {
+		return err
+	}
+	slog.InfoContext(ctx, "apply was cut off by a restart", "run", l.RunID, "outcome", out.Failure.Code)
+	return stale(r.Runs.FinishApply(ctx, l.Phase.ID, l.Phase.Epoch, out))
+}
+
+// stale forgives a claim that is over: somebody else has dealt with it.
+func stale(err error) error {
+	if core.KindOf(err) == core.Gone {
+		return nil
+	}
+	return err
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+}
+
+// insist repeats f while the database or the object store is out of reach, for
+// what must not be lost. It gives up when stop is closed.
+func insist(ctx context.Context, stop <-chan struct{}, what string, f func() error) error {
+	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+		err := f()
+		switch core.KindOf(err) {
+		case core.Gone, core.Conflict, core.Invalid, core.NotFound:
+			return err
+		}
+		if err == nil {
+			return nil
+		}
+		slog.WarnContext(ctx, what+" failed; trying again", "err", err)
+		select {
+		case <-time.After(wait):
+		case <-stop:
+			return err
+		}
+	}
+}

@@ -1,0 +1,411 @@
+// Package state keeps state versions: every state that a workspace ever had,
+// none of them ever changed. What was acknowledged is durable, and nothing
+// overwrites silently: serials grow, the lineage stays, the writer holds the
+// lock, all checked in the transaction that stores the row.
+package state
+
+import (
+	"bytes"
+	"context"
+	"crypto/md5"
+	"encoding/hex"
+	"errors"
+	"time"
+
+	"interlock/internal/authz"
+	"interlock/internal/blob"
+	"interlock/internal/core"
+	"interlock/internal/db"
+	"interlock/internal/jsonapi"
+	"interlock/internal/secret"
+	"interlock/internal/tfdata"
+	"interlock/internal/web"
+	"interlock/internal/workspace"
+)
+
+// The statuses of a state version.
+const (
+	Pending     = "pending"     // its upload has not come yet
+	Finalized   = "finalized"   // whole; the newest one is the current state
+	Quarantined = "quarantined" // arrived too late or did not fit; kept for recovery
+	Discarded   = "discarded"   // its upload never came
+)
+
+// MaxSize bounds a state in bytes.
+const MaxSize = 256 << 20
+
+// A Version is one state of a workspace.
+type Version struct {
+	ID            core.ID
+	WorkspaceID   core.ID
+	Seq           int64 // order of arrival in the workspace, from 1
+	Serial        int64
+	Lineage       string
+	MD5           string // hex, of the raw bytes
+	Status        string
+	Object        string
+	JSONObject    string
+	Size          int64
+	EngineVersion string
+	Resources     int64
+	RunID         core.ID
+	CreatedBy     core.ID
+	CreatedAt     time.Time
+}
+
+// Service is what the APIs, the pages and package run call.
+type Service struct {
+	DB         *db.DB
+	Blobs      *blob.Store
+	Box        *secret.Box
+	Signer     *web.Signer
+	Workspaces *workspace.Service
+
+	// Saved is called after a transaction that moved a workspace's state.
+	Saved func(workspace core.ID)
+}
+
+// Staged is a state whose bytes are durable but which no row names yet.
+type Staged struct {
+	Object        string
+	Serial        int64
+	Lineage       string
+	MD5           string
+	Size          int64
+	EngineVersion string
+	Resources     int64
+}
+
+// Stage parses raw and stores it. Who does not commit it must Drop it; a crash
+// between leaves an object that nothing names, to be swept.
+func (s *Service) Stage(ctx context.Context, raw []byte) (Staged, error) {
+	st, err := parse(raw)
+	if err != nil {
+		return st, err
+	}
+	return s.store(ctx, st, raw)
+}
+
+// StageIfNew is Stage for bytes that may be those of state version before,
+// unchanged; then there is nothing to commit and it returns nil.
+func (s *Service) StageIfNew(ctx context.Context, raw []byte, before core.ID) (*Staged, error) {
+	st, err := parse(raw)
+	if err != nil {
+		return nil, err
+	}
+	if before != "" {
+		same := false
+		err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
+			v, err := Load(ctx, tx, before)
+			same = v.MD5 == st.MD5
+			return err
+		})
+		if err != nil && core.KindOf(err) != core.NotFound || same {
+			return nil, err
+		}
+	}
+	st, err = s.store(ctx, st, raw)
+	return &st, err
+}
+
+// StageBroken stores bytes that are no readable state, for recovery by hand.
+func (s *Service) StageBroken(ctx context.Context, raw []byte) (Staged, error) {
+	sum := md5.Sum(raw)
+	return s.store(ctx, Staged{MD5: hex.EncodeToString(sum[:]), Size: int64(len(raw)), Serial: -1}, raw)
+}
+
+func parse(raw []byte) (Staged, error) {
+	if len(raw) > MaxSize {
+		return Staged{}, core.Errorf(core.TooLarge, "the state is larger than %d bytes", MaxSize)
+	}
+	t, err := tfdata.ParseState(raw)
+	if err != nil {
+		return Staged{}, err
+	}
+	sum := md5.Sum(raw)
+	return Staged{Serial: t.Serial, Lineage: t.Lineage, MD5: hex.EncodeToString(sum[:]), Size: int64(len(raw)),
+		EngineVersion: t.EngineVersion, Resources: int64(t.Resources)}, nil
+}
+
+func (s *Service) store(ctx context.Context, st Staged, raw []byte) (Staged, error) {
+	st.Object = "states/" + string(core.NewID("sv"))
+	_, err := s.Blobs.Put(ctx, st.Object, bytes.NewReader(raw))
+	return st, err
+}
+
+// Drop removes what was staged and not committed.
+func (s *Service) Drop(ctx context.Context, st Staged) error {
+	if st.Object == "" {
+		return nil
+	}
+	return s.Blobs.Delete(context.WithoutCancel(ctx), st.Object)
+}
+
+// fits says whether next may follow the current state. same means that the
+// very same bytes are current already.
+func fits(cur *Version, serial int64, lineage, md5 string) (same bool, err error) {
+	switch {
+	case cur == nil:
+		return false, nil
+	case cur.Lineage != "" && lineage != "" && cur.Lineage != lineage:
+		return false, core.Errorf(core.Conflict, "the state has lineage %q and cannot be replaced by one of lineage %q: it belongs to another configuration", cur.Lineage, lineage)
+	case serial < cur.Serial:
+		return false, core.Errorf(core.Conflict, "the state has serial %d and cannot be replaced by serial %d: somebody else has written it since", cur.Serial, serial)
+	case serial == cur.Serial && md5 != cur.MD5:
+		return false, core.Errorf(core.Conflict, "the state has serial %d already, with other content", cur.Serial)
+	}
+	return serial == cur.Serial, nil
+}
+
+// Commit names staged bytes the current state of w inside tx, whose caller
+// holds the workspace and has checked who may write. same reports that they
+// were current already; then the staged object is to be dropped.
+func Commit(ctx context.Context, tx *db.Tx, w workspace.Workspace, st Staged, run, by core.ID, force bool) (v Version, same bool, err error) {
+	cur, err := current(ctx, tx, w)
+	if err != nil {
+		return v, false, err
+	}
+	if same, err = fits(cur, st.Serial, st.Lineage, st.MD5); err != nil && !force {
+		return v, false, err
+	}
+	if same {
+		return *cur, true, nil
+	}
+	v = version(w.ID, st, run, by, Finalized)
+	if v, err = insert(ctx, tx, v); err != nil {
+		return v, false, err
+	}
+	return v, false, workspace.SetState(ctx, tx, w.ID, v.ID)
+}
+
+// Quarantine keeps staged bytes that may not become the current state.
+func Quarantine(ctx context.Context, tx *db.Tx, ws core.ID, st Staged, run core.ID) (Version, error) {
+	return insert(ctx, tx, version(ws, st, run, "", Quarantined))
+}
+
+func version(ws core.ID, st Staged, run, by core.ID, status string) Version {
+	return Version{WorkspaceID: ws, Serial: st.Serial, Lineage: st.Lineage, MD5: st.MD5, Status: status, Object: st.Object, Size: st.Size,
+		EngineVersion: st.EngineVersion, Resources: st.Resources, RunID: run, CreatedBy: by}
+}
+
+// current returns the head of w's history, or nil.
+func current(ctx context.Context, tx *db.Tx, w workspace.Workspace) (*Version, error) {
+	if w.StateID == "" {
+		return nil, nil
+	}
+	v, err := Load(ctx, tx, w.StateID)
+	return &v, err
+}
+
+// Current returns the current state of a workspace without asking who wants
+// it; nil if there is none.
+func Current(ctx context.Context, tx *db.Tx, w workspace.Workspace) (*Version, error) {
+	return current(ctx, tx, w)
+}
+
+// mayWrite checks that the subject of ctx may write the state of w now. The
+// holder of the lock may; where anyone else holds it, nobody. needLock also
+// refuses an open workspace, as v2 does; the 2017 API has no locks.
+func mayWrite(ctx context.Context, tx *db.Tx, w workspace.Workspace, needLock bool) error {
+	sub := authz.Subject(ctx)
+	if sub.Kind == core.RunKind {
+		n, err := db.One(ctx, tx, db.Int, `SELECT count(*) FROM run WHERE id = $1 AND workspace_id = $2 AND status = 'applying'`, sub.ID, w.ID)
+		if err == nil && (n == 0 || w.Lock.ID != sub.ID) {
+			err = authz.ErrHidden()
+		}
+		return err
+	}
+	if err := authz.Workspace(ctx, tx, w.ID, core.WriteState); err != nil {
+		return err
+	}
+	switch {
+	case !w.Lock.Held() && needLock:
+		return core.Errorf(core.Conflict, "the workspace must be locked by whoever writes its state")
+	case w.Lock.Held() && (w.Lock.Kind != string(sub.Kind) || w.Lock.ID != sub.ID):
+		return core.Errorf(core.Conflict, "workspace is locked by %s; only the holder may write its state", w.Lock)
+	}
+	return nil
+}
+
+// Write makes raw the current state of a workspace. find names it inside the
+// transaction. same reports that nothing was new.
+func (s *Service) Write(ctx context.Context, find func(context.Context, *db.Tx) (workspace.Workspace, error), raw []byte, needLock, force bool, check func(Staged) error) (v Version, same bool, err error) {
+	st, err := parse(raw)
+	if err != nil {
+		return v, false, err
+	}
+	if check != nil {
+		if err := check(st); err != nil {
+			return v, false, err
+		}
+	}
+	// Ask before storing, so that what will be refused costs no object.
+	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
+		w, err := find(ctx, tx)
+		if err != nil {
+			return err
+		}
+		if err := mayWrite(ctx, tx, w, needLock); err != nil {
+			return err
+		}
+		cur, err := current(ctx, tx, w)
+		if err == nil {
+			_, err = fits(cur, st.Serial, st.Lineage, st.MD5)
+		}
+		if force && core.KindOf(err) == core.Conflict {
+			return nil
+		}
+		return err
+	})
+	if err != nil {
+		return v, false, err
+	}
+	if st, err = s.store(ctx, st, raw); err != nil {
+		return v, false, err
+	}
+	var ws core.ID
+	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
+		w, err := find(ctx, tx)
+		if err != nil {
+			return err
+		}
+		if err := workspace.Hold(ctx, tx, w.ID); err != nil {
+			return err
+		}
+		if w, err = workspace.Load(ctx, tx, w.ID); err != nil {
+			return err
+		}
+		if err := mayWrite(ctx, tx, w, needLock); err != nil {
+			return err
+		}
+		ws = w.ID
+		sub := authz.Subject(ctx)
+		run := core.ID("")
+		if sub.Kind == core.RunKind {
+			run = sub.ID
+		}
+		v, same, err = Commit(ctx, tx, w, st, run, sub.User(), force)
+		return err
+	})
+	if err != nil || same {
+		return v, same, errors.Join(err, s.Drop(ctx, st))
+	}
+	s.Saved(ws)
+	return v, false, nil
+}
+
+// Raw reads the bytes of a version.
+func (s *Service) Raw(ctx context.Context, v Version) ([]byte, error) {
+	if v.Object == "" {
+		return nil, authz.ErrHidden()
+	}
+	return s.Blobs.Bytes(ctx, v.Object, MaxSize)
+}
+
+// Get returns a version that the subject of ctx has the right to.
+func (s *Service) Get(ctx context.Context, id core.ID, want core.Right) (v Version, err error) {
+	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
+		if v, err = Load(ctx, tx, id); err != nil {
+			return err
+		}
+		_, err = workspace.Get(ctx, tx, v.WorkspaceID, want)
+		return err
+	})
+	return v, err
+}
+
+// CurrentOf returns the current state of a workspace, or NotFound.
+func (s *Service) CurrentOf(ctx context.Context, ws core.ID, want core.Right) (v Version, err error) {
+	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
+		w, err := workspace.Get(ctx, tx, ws, want)
+		if err != nil {
+			return err
+		}
+		cur, err := current(ctx, tx, w)
+		if err == nil && cur == nil {
+			return authz.ErrHidden()
+		}
+		if cur != nil {
+			v = *cur
+		}
+		return err
+	})
+	return v, err
+}
+
+// List returns a page of the history of a workspace, newest first.
+func (s *Service) List(ctx context.Context, org, name, status string, p jsonapi.Page) (vs []Version, total int64, err error) {
+	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
+		w, err := workspace.Find(ctx, tx, org, name)
+		if err != nil {
+			return err
+		}
+		if err := authz.Workspace(ctx, tx, w.ID, core.ReadState); err != nil {
+			return err
+		}
+		const cond = ` FROM state_version WHERE workspace_id = $1 AND ($2 = '' AND status IN ('pending', 'finalized') OR status = $2)`
+		if total, err = db.One(ctx, tx, db.Int, `SELECT count(*)`+cond, w.ID, status); err != nil {
+			return err
+		}
+		vs, err = db.All(ctx, tx, scan, `SELECT `+columns+cond+` ORDER BY seq DESC LIMIT $3 OFFSET $4`, w.ID, status, p.Size, p.Offset())
+		return err
+	})
+	return vs, total, err
+}
+
+// QuarantinedOf returns the newest state of a run that could not become
+// current.
+func (s *Service) QuarantinedOf(ctx context.Context, run core.ID) (v Version, err error) {
+	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
+		vs, err := db.All(ctx, tx, scan, `SELECT `+columns+` FROM state_version WHERE run_id = $1 AND status = 'quarantined' ORDER BY seq DESC LIMIT 1`, run)
+		if err == nil && len(vs) == 0 {
+			return authz.ErrHidden()
+		}
+		if len(vs) > 0 {
+			v = vs[0]
+		}
+		return err
+	})
+	return v, err
+}
+
+// DownloadURL is the address from which raw bytes can be read for a minute.
+func (s *Service) DownloadURL(v Version) string {
+	return s.Signer.Base + "/download/states/" + string(v.ID) + "/" + s.Signer.Path("GET", "state/"+string(v.ID), 5*time.Minute)
+}
+
+// PendingUpload refuses an unlock while an upload that was announced is
+// awaited: the text is the one that clients retry on.
+func PendingUpload(ctx context.Context, tx *db.Tx, ws core.ID) error {
+	n, err := db.One(ctx, tx, db.Int, `SELECT count(*) FROM state_version WHERE workspace_id = $1 AND status = 'pending'
+		AND seq = (SELECT max(seq) FROM state_version WHERE workspace_id = $1)`, ws)
+	if err == nil && n > 0 {
+		return core.Errorf(core.Unavailable, "Workspace latest state version is still pending")
+	}
+	return err
+}
+
+const columns = `id, workspace_id, seq, serial, lineage, md5, status, object, json_object, size, engine_version, resources, run_id, created_by, created_at`
+
+func scan(r db.Row) (v Version, err error) {
+	return v, r.Scan(&v.ID, &v.WorkspaceID, &v.Seq, &v.Serial, &v.Lineage, &v.MD5, &v.Status, &v.Object, &v.JSONObject, &v.Size,
+		&v.EngineVersion, &v.Resources, &v.RunID, &v.CreatedBy, &v.CreatedAt)
+}
+
+func insert(ctx context.Context, tx *db.Tx, v Version) (Version, error) {
+	seq, err := db.One(ctx, tx, db.Int, `SELECT COALESCE(max(seq), 0) + 1 FROM state_version WHERE workspace_id = $1`, v.WorkspaceID)
+	if err != nil {
+		return v, err
+	}
+	v.ID, v.Seq, v.CreatedAt = core.NewID("sv"), seq, tx.Now()
+	_, err = tx.Exec(ctx, `
+		INSERT INTO state_version (`+columns+`)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)`,
+		v.ID, v.WorkspaceID, v.Seq, v.Serial, v.Lineage, v.MD5, v.Status, v.Object, v.JSONObject, v.Size, v.EngineVersion, v.Resources, v.RunID, v.CreatedBy, v.CreatedAt)
+	return v, err
+}
+
+// Load returns a version without asking who wants it.
+func Load(ctx context.Context, tx *db.Tx, id core.ID) (Version, error) {
+	return db.One(ctx, tx, scan, `SELECT `+columns+` FROM state_version WHERE id = $1`, id)
+}

@@ -1,0 +1,47 @@
+package variable
+
+import (
+	"context"
+
+	"interlock/internal/core"
+	"interlock/internal/db"
+)
+
+const columns = `id, org_id, workspace_id, user_id, key, category, value, hcl, sensitive, description, version, created_at`
+
+// place binds a sealed value to its row.
+func place(id core.ID) string { return "variable/value/" + string(id) }
+
+func (s *Service) scan(r db.Row) (v Variable, err error) {
+	var sealed []byte
+	if err := r.Scan(&v.ID, &v.OrgID, &v.WorkspaceID, &v.UserID, &v.Key, &v.Category, &sealed, &v.HCL, &v.Sensitive, &v.Description, &v.Version, &v.CreatedAt); err != nil {
+		return v, err
+	}
+	plain, err := s.Box.Open(place(v.ID), sealed)
+	v.Value = string(plain)
+	return v, err
+}
+
+func (s *Service) insert(ctx context.Context, tx *db.Tx, v Variable) (Variable, error) {
+	v.ID, v.Version, v.CreatedAt = core.NewID("var"), core.NewID("ver"), tx.Now()
+	_, err := tx.Exec(ctx, `
+		INSERT INTO variable (`+columns+`)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
+		v.ID, v.OrgID, v.WorkspaceID, v.UserID, v.Key, v.Category, s.Box.Seal(place(v.ID), []byte(v.Value)), v.HCL, v.Sensitive, v.Description, v.Version, v.CreatedAt)
+	return v, err
+}
+
+func (s *Service) update(ctx context.Context, tx *db.Tx, v Variable) (Variable, error) {
+	v.Version = core.NewID("ver")
+	_, err := tx.Exec(ctx, `
+		UPDATE variable SET key = $2, value = $3, hcl = $4, sensitive = $5, description = $6, version = $7, category = $8
+		WHERE id = $1`,
+		v.ID, v.Key, s.Box.Seal(place(v.ID), []byte(v.Value)), v.HCL, v.Sensitive, v.Description, v.Version, v.Category)
+	return v, err
+}
+
+// DeleteOf removes the variables of a workspace that is being deleted.
+func (s *Service) DeleteOf(ctx context.Context, tx *db.Tx, ws core.ID, _ bool) error {
+	_, err := tx.Exec(ctx, `DELETE FROM variable WHERE workspace_id = $1`, ws)
+	return err
+}

@@ -1,0 +1,107 @@
+package workspace
+
+import (
+	"context"
+	"strings"
+
+	"interlock/internal/authz"
+	"interlock/internal/core"
+	"interlock/internal/db"
+)
+
+// maxReason bounds the reason of a lock, in bytes.
+const maxReason = 1024
+
+// Acquire takes the workspace for holder inside tx, and fails with Conflict if
+// anyone holds it.
+func Acquire(ctx context.Context, tx *db.Tx, id core.ID, l Lock) error {
+	n, err := tx.Exec(ctx, `
+		UPDATE workspace SET lock_kind = $2, lock_id = $3, lock_name = $4, lock_reason = $5, locked_at = $6
+		WHERE id = $1 AND lock_kind = ''`, id, l.Kind, l.ID, l.Name, l.Reason, tx.Now())
+	if err == nil && n == 0 {
+		return core.Errorf(core.Conflict, "workspace already locked")
+	}
+	return err
+}
+
+// Release gives the workspace back if l holds it; a lock of somebody else stays.
+func Release(ctx context.Context, tx *db.Tx, id core.ID, kind string, holder core.ID) error {
+	_, err := tx.Exec(ctx, `
+		UPDATE workspace SET lock_kind = '', lock_id = '', lock_name = '', lock_reason = '', locked_at = NULL
+		WHERE id = $1 AND lock_kind = $2 AND lock_id = $3`, id, kind, holder)
+	return err
+}
+
+// LockWorkspace takes the workspace for the subject of ctx and fails with
+// Conflict if it is held, by a run or by anyone: terraform tells its user so.
+func (s *Service) LockWorkspace(ctx context.Context, id core.ID, reason string) (v View, err error) {
+	reason = strings.ToValidUTF8(reason, "\uFFFD")
+	if len(reason) > maxReason {
+		return v, core.Errorf(core.Invalid, "is longer than %d bytes", maxReason).InField("reason")
+	}
+	return s.relock(ctx, id, core.LockWorkspace, func(ctx context.Context, tx *db.Tx, w Workspace) error {
+		if w.Lock.Held() {
+			return core.Errorf(core.Conflict, "workspace already locked: it is locked by %s", w.Lock)
+		}
+		sub := authz.Subject(ctx)
+		return Acquire(ctx, tx, id, Lock{Kind: string(sub.Kind), ID: sub.ID, Name: sub.Name, Reason: reason})
+	})
+}
+
+// UnlockWorkspace gives back a lock that the subject of ctx holds.
+func (s *Service) UnlockWorkspace(ctx context.Context, id core.ID) (View, error) {
+	return s.relock(ctx, id, core.LockWorkspace, func(ctx context.Context, tx *db.Tx, w Workspace) error {
+		sub := authz.Subject(ctx)
+		switch {
+		case !w.Lock.Held():
+			return core.Errorf(core.Conflict, "workspace already unlocked")
+		case w.Lock.Kind != string(sub.Kind) || w.Lock.ID != sub.ID:
+			return core.Errorf(core.Conflict, "workspace is locked by %s", w.Lock)
+		}
+		return s.open(ctx, tx, w)
+	})
+}
+
+// ForceUnlock gives back anybody's lock, except that of a run whose engine may
+// still be at work: that one is force-canceled instead.
+func (s *Service) ForceUnlock(ctx context.Context, id core.ID) (View, error) {
+	return s.relock(ctx, id, core.ForceUnlock, func(ctx context.Context, tx *db.Tx, w Workspace) error {
+		if !w.Lock.Held() {
+			return core.Errorf(core.Conflict, "workspace already unlocked")
+		}
+		if w.Lock.Kind == "run" {
+			return core.Errorf(core.Conflict, "workspace is locked by %s; discard or cancel that run instead", w.Lock)
+		}
+		return s.open(ctx, tx, w)
+	})
+}
+
+func (s *Service) open(ctx context.Context, tx *db.Tx, w Workspace) error {
+	for _, f := range s.UnlockCheck {
+		if err := f(ctx, tx, w.ID); err != nil {
+			return err
+		}
+	}
+	return Release(ctx, tx, w.ID, w.Lock.Kind, w.Lock.ID)
+}
+
+func (s *Service) relock(ctx context.Context, id core.ID, want core.Right, f func(context.Context, *db.Tx, Workspace) error) (v View, err error) {
+	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
+		w, err := Get(ctx, tx, id, want)
+		if err != nil {
+			return err
+		}
+		if err := f(ctx, tx, w); err != nil {
+			return err
+		}
+		if v.Workspace, err = Load(ctx, tx, id); err != nil {
+			return err
+		}
+		v.Can, _, err = authz.WorkspaceRights(ctx, tx, id)
+		return err
+	})
+	if err == nil {
+		s.changed(id)
+	}
+	return v, err
+}
