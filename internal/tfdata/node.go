@@ -222,7 +222,7 @@ func (n *node) get(key string) *node {
 }
 
 func (n *node) at(i int) *node {
-	if kids := n.array(); i < len(kids) {
+	if kids := n.array(); i >= 0 && i < len(kids) {
 		return kids[i]
 	}
 	return nil
