@@ -375,7 +375,7 @@ func TestBackendsGiveWayToTheLocalOne(t *testing.T) {
 		files map[string]string
 		init  bool
 	}{
-		"cloud": {map[string]string{"main.tf": "terraform {\n  required_version = \">= 1.0\" # a { b\n  cloud {\n    organization = \"x\"\n    workspaces { name = \"y\" }\n  }\n}\n" + body}, false},
+		"cloud":              {map[string]string{"main.tf": "terraform {\n  required_version = \">= 1.0\" # a { b\n  cloud {\n    organization = \"x\"\n    workspaces { name = \"y\" }\n  }\n}\n" + body}, false},
 		"remote on one line": {map[string]string{"main.tf": "terraform {\nbackend \"remote\" {}\n}\n" + body}, false},
 		"override":           {map[string]string{"main.tf": body, "zzzzz_override.tf": "terraform {\n  backend \"s3\" {\n  }\n}\n"}, false},
 		"json":               {map[string]string{"main.tf": body, "b.tf.json": `{"terraform":{"backend":{"remote":{"organization":"x"}}}}`}, true},
@@ -453,5 +453,68 @@ func TestSecretsAndFramesAreMasked(t *testing.T) {
 	}
 	if !strings.Contains(log, "one (sensitive)") || !strings.Contains(log, "x\uFFFDy\uFFFDz") {
 		t.Errorf("log:\n%s", log)
+	}
+}
+
+// The mirror is the only source for what is in it, so this needs no network.
+func TestProvidersComeFromTheCache(t *testing.T) {
+	t.Parallel()
+	levels(t, func(t *testing.T, sb Sandbox) {
+		cache := t.TempDir()
+		dir := filepath.Join(cache, "providers.test/acme/x/1.0.0", platform())
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "terraform-provider-x_v1.0.0"), []byte("#!/bin/sh\nexit 1\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		w := newWorld(t, sb)
+		w.write("main.tf", "terraform {\n  required_providers {\n    x = { source = \"providers.test/acme/x\" }\n  }\n  backend \"s3\" {}\n}\nresource \"terraform_data\" \"a\" {}\n")
+		s := PlanSpec{Spec: w.spec(), Refresh: true}
+		s.ProviderCache = cache
+		// It is found and started; being a dummy, it gets no further.
+		res, err := w.x.Plan(context.Background(), s)
+		if core.KindOf(err) != core.Invalid || !res.Initialised || !strings.Contains(w.log.String(), ".terraform/providers/providers.test/acme/x") {
+			t.Errorf("plan: %+v, %v\n%s", res, err, w.log)
+		}
+		if strings.Contains(w.log.String(), "Initializing the backend") {
+			t.Errorf("init talks in the log:\n%s", w.log)
+		}
+	})
+}
+
+func TestGeneratedConfiguration(t *testing.T) {
+	t.Parallel()
+	sb, err := DetectSandbox("auto", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t, sb)
+	w.write("main.tf", "import {\n  to = terraform_data.a\n  id = \"some-id\"\n}\n")
+	p := w.plan(func(s *PlanSpec) { s.GenerateConfig = true })
+	if !strings.Contains(p.GeneratedConfig, `resource "terraform_data" "a"`) || p.Imports != 1 {
+		t.Errorf("plan: %+v\n%s", p, w.log)
+	}
+}
+
+func TestTargetsAndReplacements(t *testing.T) {
+	t.Parallel()
+	sb, err := DetectSandbox("auto", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t, sb)
+	w.write("sub/dir/main.tf", `resource "terraform_data" "a" { for_each = toset(["x y", "z"]) }`)
+	at := func(s *PlanSpec) { s.WorkDir = "sub/dir" }
+	if p := w.plan(func(s *PlanSpec) { at(s); s.Targets = []string{`terraform_data.a["x y"]`}; s.Parallelism = 2 }); p.Adds != 1 {
+		t.Errorf("target: %+v", p)
+	}
+	w.plan(at)
+	a := w.apply(func(s *ApplySpec) { s.WorkDir = "sub/dir" })
+	if p := w.plan(func(s *PlanSpec) { at(s); s.State = a.State; s.Replace = []string{`terraform_data.a["z"]`} }); p.Adds != 1 || p.Destroys != 1 {
+		t.Errorf("replace: %+v", p)
+	}
+	if p := w.plan(func(s *PlanSpec) { at(s); s.State = a.State; s.RefreshOnly = true }); p.HasChanges {
+		t.Errorf("refresh only: %+v", p)
 	}
 }

@@ -90,7 +90,7 @@ func (x *Executor) do(ctx context.Context, c call) (outcome, error) {
 		return outcome{exit: -1}, err
 	}
 	env := map[string]string{
-		"PATH": runPath, markVar: mark, "INTERLOCK_DIR": dir, "INTERLOCK_ENGINE": s.Engine.Path,
+		"PATH": runPath, markVar: mark, "INTERLOCK_DIR": dir, "INTERLOCK_ENGINE": x.cfg.Sandbox.enginePath(s.Engine.Path),
 		"INTERLOCK_VERSION": string(version), "INTERLOCK_BWRAP": x.cfg.Sandbox.bwrap, "INTERLOCK_SELF": x.cfg.Sandbox.self,
 	}
 	if c.split {
@@ -163,7 +163,7 @@ func (x *Executor) await(ctx context.Context, s *Spec, mark string, done <-chan 
 		case <-retry:
 			// It may not have got as far as the engine yet.
 			retry = nil
-			if p, ok := engineOf(mark, s.Engine.Path); !ok || p.signal(unix.SIGINT) != nil {
+			if p, ok := engineOf(mark, x.cfg.Sandbox.enginePath(s.Engine.Path)); !ok || p.signal(unix.SIGINT) != nil {
 				retry = time.After(2 * time.Millisecond)
 			}
 			continue

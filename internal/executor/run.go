@@ -124,6 +124,11 @@ func (x *Executor) Apply(ctx context.Context, s ApplySpec) (ApplyResult, error) 
 	if s.Parallelism > 0 {
 		opts = append(opts, tfexec.Parallelism(s.Parallelism))
 	}
+	if vars := s.Area.path("in", "vars.tfvars.json"); comparesVars(s.Engine) {
+		if _, err := os.Stat(vars); err == nil {
+			opts = append(opts, tfexec.VarFile(vars))
+		}
+	}
 	out, err := x.do(ctx, call{spec: &s.Spec, workDir: s.workPath(), out: log, run: func(ctx context.Context, tf *tfexec.Terraform) error {
 		if s.JSON {
 			return tf.ApplyJSON(ctx, log, opts...)
@@ -152,6 +157,15 @@ func (x *Executor) Apply(ctx context.Context, s ApplySpec) (ApplyResult, error) 
 		return res, fmt.Errorf("write log: %w", log.err)
 	}
 	return res, nil
+}
+
+// comparesVars tells whether the engine reads variables again at the apply of
+// a saved plan and refuses when they differ from the plan's, as OpenTofu does
+// since 1.8: files in the configuration would win over ours. Others refuse to
+// be given any.
+func comparesVars(e Engine) bool {
+	v := parsed(e.Version)
+	return e.Product == "tofu" && v != nil && (v.Segments()[0] > 1 || v.Segments()[1] >= 8)
 }
 
 // Salvage brings back what an apply left whose server died: the state file,
@@ -298,10 +312,8 @@ func (x *Executor) prepare(ctx context.Context, s *Spec, log *logWriter, plan bo
 	if m.unclear {
 		declared = nil
 	}
-	if plan {
-		if r.varFile, err = writeVars(s, declared); err != nil {
-			return r, err
-		}
+	if r.varFile, err = writeVars(s, declared); err != nil {
+		return r, err
 	}
 	if err := m.localBackend(root); err != nil {
 		return r, fmt.Errorf("set backend: %w", err)

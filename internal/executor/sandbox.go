@@ -223,10 +223,13 @@ func (s Sandbox) arguments(v view) ([]byte, error) {
 	}
 	args := slices.Clone(s.base)
 	args = append(args, "--bind", v.tmp, "/tmp")
-	for _, p := range slices.Concat(v.ro, []string{v.engine}) {
-		if !slices.ContainsFunc(hostDirs(), func(d string) bool { return within(d, p) }) {
+	for _, p := range v.ro {
+		if !ofTheSystem(p) {
 			args = append(args, "--ro-bind", p, p)
 		}
+	}
+	if at := s.enginePath(v.engine); at != v.engine {
+		args = append(args, "--ro-bind", v.engine, at)
 	}
 	for _, p := range v.rw {
 		args = append(args, "--bind", p, p)
@@ -237,6 +240,19 @@ func (s Sandbox) arguments(v view) ([]byte, error) {
 	// These come last, so that nothing covers them.
 	args = append(args, "--proc", "/proc", "--dev", "/dev", "--remount-ro", "/", "--chdir", v.dir)
 	return []byte(strings.Join(args, "\x00") + "\x00"), nil
+}
+
+// enginePath is where the run finds its engine. One that does not come with
+// the system is shown elsewhere, so that its true place stays unknown.
+func (s Sandbox) enginePath(path string) string {
+	if s.name != "bwrap" || ofTheSystem(path) {
+		return path
+	}
+	return "/engine/" + filepath.Base(path)
+}
+
+func ofTheSystem(p string) bool {
+	return slices.ContainsFunc(hostDirs(), func(d string) bool { return within(d, p) })
 }
 
 // within tells whether p is dir or lies below it.
