@@ -92,6 +92,19 @@ func (s *Store) Ping(ctx context.Context) error {
 	return err
 }
 
+// Probe stores, reads and deletes a small object.
+func (s *Store) Probe(ctx context.Context) error {
+	name := "probe/" + secret.NewToken(12)
+	if _, err := s.Put(ctx, name, bytes.NewReader([]byte("probe"))); err != nil {
+		return err
+	}
+	b, err := s.Bytes(ctx, name, 16)
+	if err == nil && string(b) != "probe" {
+		err = errors.New("the object store gave back other bytes than it took")
+	}
+	return errors.Join(err, s.Delete(ctx, name))
+}
+
 // Put stores what r holds under name and returns when it is durable. An object
 // becomes visible whole or not at all; an existing one is replaced.
 func (s *Store) Put(ctx context.Context, name string, r io.Reader) (Info, error) {

@@ -84,6 +84,8 @@ type Service struct {
 	DefaultEngine func(hint string) string
 	// UnlockCheck may refuse an unlock: an upload of state is pending.
 	UnlockCheck []func(context.Context, *db.Tx, core.ID) error
+	// Changed is called after a change that runs of the workspace may wait for.
+	Changed func(workspace core.ID)
 	// Deleting may refuse a deletion and cleans up after its workspace.
 	Deleting []func(ctx context.Context, tx *db.Tx, workspace core.ID, safe bool) error
 }
@@ -95,7 +97,10 @@ func Topic(id core.ID) string { return "workspace/" + string(id) }
 // TopicAny is published with every Topic.
 const TopicAny = "workspace"
 
-func (s *Service) changed(id core.ID) { s.Bus.Publish(Topic(id), TopicAny) }
+func (s *Service) changed(id core.ID) {
+	s.Bus.Publish(Topic(id), TopicAny)
+	s.Changed(id)
+}
 
 var (
 	nameForm    = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,90}$`)

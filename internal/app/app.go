@@ -1,0 +1,322 @@
+// Package app puts the parts together, runs them, and takes them down in
+// order. It is the only package that knows every feature.
+package app
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"interlock/internal/account"
+	"interlock/internal/blob"
+	"interlock/internal/bus"
+	"interlock/internal/config"
+	"interlock/internal/core"
+	"interlock/internal/db"
+	"interlock/internal/executor"
+	"interlock/internal/run"
+	"interlock/internal/runner"
+	"interlock/internal/secret"
+	"interlock/internal/state"
+	"interlock/internal/variable"
+	"interlock/internal/web"
+	"interlock/internal/workspace"
+)
+
+// Server is a started installation.
+type Server struct {
+	cfg     *Config
+	db      *db.DB
+	box     *secret.Box
+	blobs   *blob.Store
+	bus     *bus.Bus
+	router  *web.Router
+	metrics *metrics
+
+	signer     *web.Signer
+	accounts   *account.Service
+	workspaces *workspace.Service
+	variables  *variable.Service
+	configs    *config.Service
+	states     *state.Service
+	runs       *run.Service
+
+	catalog *executor.Catalog
+	exec    *executor.Executor
+	runner  *runner.Runner
+	lock    *os.File
+	ln      net.Listener
+	http    *http.Server
+	URL     string // where it is reached
+	Setup   string // the setup link, if there is no user yet
+	CAFile  string // of --tls-self-signed
+}
+
+// Run starts a server and serves until ctx ends. ready is called when it
+// answers requests.
+func Run(ctx context.Context, cfg *Config, ready func(*Server)) error {
+	s := &Server{cfg: cfg, bus: bus.New()}
+	defer s.close()
+	for _, step := range []func(context.Context) error{s.openData, s.openStores, s.openExecutor, s.listen, s.wire, s.admit} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	return s.serve(ctx, ready)
+}
+
+// openData takes the data directory for this process alone.
+func (s *Server) openData(context.Context) error {
+	dir := s.cfg.DataDir
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return UsageError{fmt.Sprintf("setting data-dir: %q is not possible; %v", dir, errors.Unwrap(err))}
+	}
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return UsageError{fmt.Sprintf("setting data-dir: %q is not writable; %v", dir, errors.Unwrap(err))}
+	}
+	s.lock = f
+	// A server that is just being stopped may need a moment to let go.
+	for i := 0; ; i++ {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			return nil
+		}
+		if i == 20 {
+			return UsageError{fmt.Sprintf("setting data-dir: %q is in use by another interlock server; give each its own", dir)}
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+func (s *Server) openStores(ctx context.Context) (err error) {
+	c := s.cfg
+	key, err := secret.LoadKey(c.EncryptionKey, filepath.Join(c.DataDir, "encryption.key"))
+	if err != nil {
+		return UsageError{fmt.Sprintf("setting encryption-key: the value cannot be used; %v", err)}
+	}
+	if s.db, err = db.Open(ctx, c.Database); err != nil {
+		return fmt.Errorf("setting database: %q cannot be opened: %w", hideSecret("database", c.Database), err)
+	}
+	if s.box, err = secret.Open(ctx, s.db, key); err != nil {
+		return fmt.Errorf("setting encryption-key: %w", err)
+	}
+	if s.blobs, err = blob.Open(ctx, c.ObjectStore, s.box); err != nil {
+		return fmt.Errorf("setting object-store: %q cannot be opened: %w", blob.RedactAddress(c.ObjectStore), err)
+	}
+	return nil
+}
+
+func (s *Server) openExecutor(context.Context) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	box, err := executor.DetectSandbox(s.cfg.Sandbox, self)
+	if err != nil {
+		return UsageError{fmt.Sprintf("setting sandbox: %q is not possible here; %s", s.cfg.Sandbox, core.Message(err))}
+	}
+	if s.exec, err = executor.New(executor.Config{DataDir: s.cfg.DataDir, Sandbox: box}); err != nil {
+		return err
+	}
+	log := slog.Info
+	if box.Name() == "none" {
+		log = slog.Warn
+	}
+	log("sandbox of runs: "+box.Name(), "note", box.Note())
+	s.catalog = executor.NewCatalog(executor.CatalogConfig{DataDir: s.cfg.DataDir, EnginePath: s.cfg.EnginePath, Mirror: s.cfg.EngineMirror})
+	return nil
+}
+
+func (s *Server) listen(context.Context) (err error) {
+	if s.ln, err = net.Listen("tcp", s.cfg.Listen); err != nil {
+		return fmt.Errorf("setting listen: %q cannot be listened on: %w", s.cfg.Listen, errors.Unwrap(err))
+	}
+	scheme := "http"
+	if s.cfg.TLSCert != "" || s.cfg.TLSSelfSigned {
+		scheme = "https"
+	}
+	s.URL = s.cfg.BaseURL
+	if s.URL == "" {
+		host, port, _ := net.SplitHostPort(s.ln.Addr().String())
+		if ip := net.ParseIP(host); ip == nil || ip.IsUnspecified() {
+			host = "localhost"
+		}
+		s.URL = scheme + "://" + net.JoinHostPort(host, port)
+	}
+	var cert tls.Certificate
+	switch {
+	case s.cfg.TLSCert != "":
+		if cert, err = tls.LoadX509KeyPair(s.cfg.TLSCert, s.cfg.TLSKey); err != nil {
+			return UsageError{fmt.Sprintf("setting tls-cert: %q with tls-key %q cannot be used; %v", s.cfg.TLSCert, s.cfg.TLSKey, err)}
+		}
+	case s.cfg.TLSSelfSigned:
+		if cert, s.CAFile, err = selfSigned(s.cfg.DataDir, s.URL); err != nil {
+			return err
+		}
+	default:
+		return nil
+	}
+	s.ln = tls.NewListener(s.ln, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}})
+	return nil
+}
+
+// wire makes the services, from the bottom of the house to its roof, and
+// mounts them.
+func (s *Server) wire(context.Context) error {
+	s.metrics = newMetrics(s.db)
+	s.signer = &web.Signer{Box: s.box, Base: s.URL, Now: time.Now}
+	s.accounts = &account.Service{DB: s.db, Box: s.box}
+	s.workspaces = &workspace.Service{DB: s.db, Bus: s.bus, DefaultEngine: s.defaultEngine}
+	s.variables = &variable.Service{DB: s.db, Box: s.box, Workspaces: s.workspaces}
+	s.configs = &config.Service{DB: s.db, Blobs: s.blobs, Box: s.box, Signer: s.signer, Workspaces: s.workspaces, Variables: s.variables}
+	s.states = &state.Service{DB: s.db, Blobs: s.blobs, Box: s.box, Signer: s.signer, Workspaces: s.workspaces}
+	s.runs = &run.Service{DB: s.db, Blobs: s.blobs, Box: s.box, Bus: s.bus, Signer: s.signer, Accounts: s.accounts, Workspaces: s.workspaces,
+		Variables: s.variables, Configs: s.configs, States: s.states, Slots: func() int { return s.cfg.Runners }}
+	node, err := nodeID(s.cfg.DataDir)
+	if err != nil {
+		return err
+	}
+	s.runner = &runner.Runner{Runs: s.runs, Configs: s.configs, States: s.states, Bus: s.bus, Exec: s.exec, Catalog: s.catalog,
+		Node: node, Root: filepath.Join(s.cfg.DataDir, "work"), Slots: s.cfg.Runners, Base: s.URL, Grace: s.cfg.ShutdownGrace}
+	s.runner.Prepare()
+	s.runs.MakeArtifacts = s.runner.MakeArtifacts
+
+	// Facts that lower floors tell to higher ones.
+	s.accounts.OrgCreated = append(s.accounts.OrgCreated, workspace.AddDefaultProject)
+	s.accounts.OrgDeleting = append(s.accounts.OrgDeleting, s.runs.OrgDeleting)
+	s.workspaces.UnlockCheck = append(s.workspaces.UnlockCheck, state.PendingUpload)
+	s.workspaces.Deleting = append(s.workspaces.Deleting, s.runs.Deleting, s.variables.DeleteOf)
+	s.workspaces.Changed = s.lookAgain
+	s.configs.Uploaded = append(s.configs.Uploaded, s.runs.ConfigUploaded)
+	s.configs.Done = func(ws core.ID) { s.bus.Publish(run.DispatchTopic, run.WorkspaceTopic(ws)) }
+	s.states.Saved = s.lookAgain
+
+	rt := web.NewRouter(s.accounts.Identify, s.accounts.IdentifySession, strings.HasPrefix(s.URL, "https:"), s.metrics.observe)
+	for _, f := range []interface{ Routes(*web.Router) }{
+		s.accounts, s.workspaces, s.variables, s.configs, s.states, s.runs, web.Static{}, s.metrics, health{s},
+	} {
+		f.Routes(rt)
+	}
+	s.router = rt
+	return nil
+}
+
+// lookAgain lets the queue of a workspace see that a lock or the state has
+// changed. A failure only delays: the sweep looks too.
+func (s *Server) lookAgain(ws core.ID) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := s.runs.WorkspaceChanged(ctx, ws); err != nil {
+		slog.Warn("look at a workspace's queue", "workspace", ws, "err", err)
+	}
+}
+
+// defaultEngine prefers the product of the client, then what is installed.
+func (s *Server) defaultEngine(hint string) string {
+	if hint != "" {
+		return hint
+	}
+	for _, e := range s.catalog.Installed(context.Background()) {
+		if e.Product == "terraform" {
+			return e.Product
+		}
+	}
+	if es := s.catalog.Installed(context.Background()); len(es) > 0 {
+		return es[0].Product
+	}
+	return "terraform"
+}
+
+// admit makes the first administrator, or the link by which one is made.
+func (s *Server) admit(ctx context.Context) error {
+	a := s.cfg.Admin
+	if a.Username != "" {
+		err := s.accounts.EnsureAdmin(ctx, account.NewUser{Username: a.Username, Password: a.Password, Email: a.Email}, a.Token)
+		if err != nil {
+			return UsageError{fmt.Sprintf("setting INTERLOCK_ADMIN_USERNAME: %q cannot be the administrator; it %s", a.Username, core.Message(err))}
+		}
+		return nil
+	}
+	token, err := s.accounts.SetupToken(ctx)
+	if token != "" {
+		s.Setup = s.URL + "/setup/" + token
+	}
+	return err
+}
+
+func (s *Server) serve(ctx context.Context, ready func(*Server)) error {
+	// Streams end when their request's context does; Shutdown alone would wait
+	// for them for the whole grace period.
+	streams, endStreams := context.WithCancel(context.WithoutCancel(ctx))
+	defer endStreams()
+	s.http = &http.Server{
+		Handler: s.router, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		BaseContext: func(net.Listener) context.Context { return streams },
+		ErrorLog:    slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
+	}
+	s.http.RegisterOnShutdown(endStreams)
+	failed := make(chan error, 1)
+	go func() {
+		if err := s.http.Serve(s.ln); !errors.Is(err, http.ErrServerClosed) {
+			failed <- err
+		}
+	}()
+	worked := make(chan error, 1)
+	work, stopWork := context.WithCancel(ctx)
+	defer stopWork()
+	go func() { worked <- s.runner.Run(work) }()
+	ready(s)
+
+	var err error
+	select {
+	case <-ctx.Done():
+		slog.Info("stopping: no new work is taken", "grace", s.cfg.ShutdownGrace)
+	case err = <-failed:
+	}
+	// Phases finish first, while requests are still answered; then requests end.
+	stopWork()
+	err = errors.Join(err, <-worked)
+	end, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if serr := s.http.Shutdown(end); serr != nil && !errors.Is(serr, context.DeadlineExceeded) {
+		err = errors.Join(err, serr)
+	}
+	return err
+}
+
+func (s *Server) close() {
+	if s.ln != nil {
+		_ = s.ln.Close()
+	}
+	if s.blobs != nil {
+		_ = s.blobs.Close()
+	}
+	if s.db != nil {
+		_ = s.db.Close()
+	}
+	if s.lock != nil {
+		_ = s.lock.Close()
+	}
+}
+
+// nodeID is this node's identity, the same after a restart, so that it finds
+// what it had claimed.
+func nodeID(dir string) (string, error) {
+	path := filepath.Join(dir, "node")
+	b, err := os.ReadFile(path)
+	if id := strings.TrimSpace(string(b)); err == nil && id != "" {
+		return id, nil
+	}
+	id := string(core.NewID("node"))
+	return id, os.WriteFile(path, []byte(id+"\n"), 0o600)
+}

@@ -1,0 +1,200 @@
+package app
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"interlock/internal/account"
+	"interlock/internal/blob"
+	"interlock/internal/core"
+	"interlock/internal/db"
+	"interlock/internal/executor"
+	"interlock/internal/secret"
+)
+
+// ServerCommand is `interlock server`.
+func ServerCommand(ctx context.Context, args []string, version string, out io.Writer) error {
+	c, rest, err := ParseConfig("server", args, os.Getenv, out, nil)
+	if err != nil {
+		return err
+	}
+	if len(rest) > 0 {
+		return UsageError{fmt.Sprintf("server takes no argument %q", rest[0])}
+	}
+	slog.SetDefault(c.logger(os.Stderr))
+	return Run(ctx, c, func(s *Server) {
+		fmt.Fprintf(out, "Interlock %s is ready at %s\n", version, s.URL)
+		if s.CAFile != "" {
+			fmt.Fprintf(out, "Its certificate is signed by %s; give clients SSL_CERT_FILE=%s\n", s.CAFile, s.CAFile)
+		}
+		if s.Setup != "" {
+			fmt.Fprintf(out, "There is no user yet. Open this link once to make the administrator:\n  %s\n", s.Setup)
+		}
+	})
+}
+
+// TokenCommand is `interlock token create`: a way in for the operator, who
+// holds the database and its key.
+func TokenCommand(ctx context.Context, args []string, out io.Writer) error {
+	if len(args) == 0 || args[0] != "create" {
+		return UsageError{"usage: interlock token create --user NAME [--description TEXT] [--expires DURATION]"}
+	}
+	var user, description string
+	var expires time.Duration
+	c, _, err := ParseConfig("token create", args[1:], os.Getenv, out, func(fs *flag.FlagSet) {
+		fs.StringVar(&user, "user", "", "name of the user that the token speaks for")
+		fs.StringVar(&description, "description", "made by the operator", "what the token is for")
+		fs.DurationVar(&expires, "expires", 0, "how long it works, as 720h; 0: until it is revoked")
+	})
+	if err != nil {
+		return err
+	}
+	if user == "" {
+		return UsageError{"setting --user: \"\" is not possible; allowed: the name of a user"}
+	}
+	d, box, err := openForCommand(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	acc := &account.Service{DB: d, Box: box}
+	u, err := acc.UserByName(ctx, user)
+	if core.KindOf(err) == core.NotFound {
+		return fmt.Errorf("there is no user %q", user)
+	}
+	if err != nil {
+		return err
+	}
+	var at *time.Time
+	if expires > 0 {
+		t := time.Now().UTC().Add(expires)
+		at = &t
+	}
+	t, err := acc.IssueUserToken(ctx, u.ID, description, at)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(out, t.Secret.Reveal())
+	return nil
+}
+
+func openForCommand(ctx context.Context, c *Config) (*db.DB, *secret.Box, error) {
+	file := filepath.Join(c.DataDir, "encryption.key")
+	if _, err := os.Stat(file); err != nil && c.EncryptionKey == "" {
+		return nil, nil, fmt.Errorf("there is no key at %s; is --data-dir the server's?", file)
+	}
+	key, err := secret.LoadKey(c.EncryptionKey, file)
+	if err != nil {
+		return nil, nil, err
+	}
+	d, err := db.Open(ctx, c.Database)
+	if err != nil {
+		return nil, nil, err
+	}
+	box, err := secret.Open(ctx, d, key)
+	if err != nil {
+		d.Close()
+		return nil, nil, err
+	}
+	return d, box, nil
+}
+
+// DoctorCommand is `interlock doctor`: it looks at everything a server needs
+// and says what is wrong and what to do. It changes nothing but a probe object.
+func DoctorCommand(ctx context.Context, args []string, out io.Writer) error {
+	c, _, err := ParseConfig("doctor", args, os.Getenv, out, nil)
+	if err != nil {
+		return err
+	}
+	slog.SetDefault(slog.New(slog.DiscardHandler))
+	bad := 0
+	say := func(ok bool, what, detail string) {
+		word := "ok   "
+		if !ok {
+			word = "WRONG"
+			bad++
+		}
+		fmt.Fprintf(out, "%s  %-14s %s\n", word, what, detail)
+	}
+	warn := func(what, detail string) { fmt.Fprintf(out, "note   %-14s %s\n", what, detail) }
+
+	checkDisk(c.DataDir, say)
+	d, box, err := openForCommand(ctx, c)
+	if err != nil {
+		say(false, "database", err.Error())
+	} else {
+		defer d.Close()
+		say(true, "database", d.Kind()+" answers, the schema is current and the encryption key fits")
+		checkBlobs(ctx, c, box, say)
+		checkUsers(ctx, d, warn)
+	}
+	self, _ := os.Executable()
+	if sb, err := executor.DetectSandbox(c.Sandbox, self); err != nil {
+		say(false, "sandbox", core.Message(err))
+	} else if sb.Name() == "none" {
+		warn("sandbox", sb.Note()+" Install bubblewrap.")
+	} else {
+		say(true, "sandbox", sb.Name()+": "+sb.Note())
+	}
+	es := executor.NewCatalog(executor.CatalogConfig{DataDir: c.DataDir, EnginePath: c.EnginePath, Mirror: c.EngineMirror}).Installed(ctx)
+	for _, e := range es {
+		say(true, "engine", e.Product+" "+e.Version+" at "+e.Path)
+	}
+	if len(es) == 0 {
+		say(false, "engine", "no terraform or tofu found; put one on PATH, name it with --engine-path, or run `make engine`")
+	}
+	if _, err := exec.LookPath("git"); err != nil {
+		warn("git", "not found; modules from git cannot be fetched")
+	}
+	if bad > 0 {
+		return fmt.Errorf("%d of the checks failed", bad)
+	}
+	return nil
+}
+
+// lowDisk is the free space in bytes under which the doctor complains.
+const lowDisk = 1 << 30
+
+func checkDisk(dir string, say func(bool, string, string)) {
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(dir, &st); err != nil {
+		say(false, "data-dir", dir+": "+err.Error())
+		return
+	}
+	free := int64(st.Bavail) * st.Bsize
+	say(free > lowDisk, "data-dir", fmt.Sprintf("%s has %d MiB free", dir, free>>20))
+	if fi, err := os.Stat(filepath.Join(dir, "encryption.key")); err == nil && fi.Mode().Perm()&0o077 != 0 {
+		say(false, "key file", "others can read encryption.key; run chmod 600 on it")
+	}
+}
+
+func checkBlobs(ctx context.Context, c *Config, box *secret.Box, say func(bool, string, string)) {
+	s, err := blob.Open(ctx, c.ObjectStore, box)
+	if err == nil {
+		defer s.Close()
+		err = s.Probe(ctx)
+	}
+	if err != nil {
+		say(false, "object-store", err.Error())
+		return
+	}
+	say(true, "object-store", blob.RedactAddress(c.ObjectStore)+" takes, gives and deletes an object")
+}
+
+func checkUsers(ctx context.Context, d *db.DB, warn func(string, string)) {
+	_ = d.View(ctx, func(ctx context.Context, tx *db.Tx) error {
+		n, err := db.One(ctx, tx, db.Int, `SELECT count(*) FROM app_user WHERE site_admin AND suspended = false`)
+		if err == nil && n == 0 {
+			warn("users", "there is no administrator yet; the server prints a setup link at its start")
+		}
+		return err
+	})
+}
