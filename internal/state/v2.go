@@ -1,9 +1,11 @@
 package state
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -407,13 +409,14 @@ func outputResource(v Version, o tfdata.Output, reveal bool) jsonapi.Resource {
 
 // typeWord says a cty type in one word.
 func typeWord(t []byte) string {
-	s := string(t)
+	var flat bytes.Buffer
+	if json.Compact(&flat, t) != nil {
+		return ""
+	}
+	s := flat.String()
 	switch {
-	case strings.Contains(s, `["object"`) || strings.Contains(s, `["map"`):
-		if strings.HasPrefix(s, `["object"`) || strings.HasPrefix(s, `["map"`) {
-			return "object"
-		}
-		return "array"
+	case strings.HasPrefix(s, `["object"`), strings.HasPrefix(s, `["map"`):
+		return "object"
 	case strings.HasPrefix(s, `["`):
 		return "array"
 	}
