@@ -149,7 +149,9 @@ func (p proc) signal(sig unix.Signal) error {
 }
 
 // killFamily kills until nothing with the mark is left, or time is up. The
-// oldest goes last: the others lose their way to us when it dies.
+// oldest goes last and is asked first: if it is our supervisor, all the others
+// are its children by then, and only it can tell for certain that none is
+// left. A look at the process table can miss one whose parent dies meanwhile.
 func killFamily(mark string, within time.Duration) bool {
 	deadline := time.Now().Add(within)
 	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
@@ -157,11 +159,14 @@ func killFamily(mark string, within time.Duration) bool {
 		if len(ps) == 0 {
 			return true
 		}
+		sig := unix.SIGKILL
 		if len(ps) > 1 {
 			ps = ps[1:]
+		} else if time.Until(deadline) > within/2 {
+			sig = unix.SIGTERM
 		}
 		for _, p := range ps {
-			p.signal(unix.SIGKILL)
+			p.signal(sig)
 		}
 		if time.Now().After(deadline) {
 			return false

@@ -70,11 +70,12 @@ func evalHCL(expr string) (json.RawMessage, error) {
 	return b, nil
 }
 
-// shallow refuses what would make a recursive parser go deep. Lexing does not
-// recurse.
+// shallow refuses what would make a recursive parser go deep, and sums so long
+// that they keep it busy. Lexing does not recurse.
 func shallow(expr string) error {
 	tokens, _ := hclsyntax.LexExpression([]byte(expr), "value", hcl.InitialPos)
-	depth, signs, choices := 0, 0, 0
+	depth, signs, choices, operators := 0, 0, 0, 0
+	last := hclsyntax.TokenNil
 	for _, t := range tokens {
 		switch t.Type {
 		case hclsyntax.TokenOBrace, hclsyntax.TokenOBrack, hclsyntax.TokenOParen, hclsyntax.TokenOQuote,
@@ -85,14 +86,23 @@ func shallow(expr string) error {
 			depth--
 		case hclsyntax.TokenQuestion:
 			choices++
+		case hclsyntax.TokenMinus:
+			if last == hclsyntax.TokenNumberLit || last == hclsyntax.TokenCParen {
+				operators++ // not the sign of a number in a list
+			}
+		case hclsyntax.TokenPlus, hclsyntax.TokenStar, hclsyntax.TokenSlash, hclsyntax.TokenPercent, hclsyntax.TokenDot,
+			hclsyntax.TokenAnd, hclsyntax.TokenOr, hclsyntax.TokenEqualOp, hclsyntax.TokenNotEqual, hclsyntax.TokenLessThan,
+			hclsyntax.TokenGreaterThan, hclsyntax.TokenLessThanEq, hclsyntax.TokenGreaterThanEq:
+			operators++
 		}
+		last = t.Type
 		if t.Type == hclsyntax.TokenBang || t.Type == hclsyntax.TokenMinus {
 			signs++
 		} else {
 			signs = 0
 		}
-		if depth > 100 || signs > 100 || choices > 100 {
-			return core.Errorf(core.Invalid, "the value is nested too deeply")
+		if depth > 100 || signs > 100 || choices > 100 || operators > 1000 {
+			return core.Errorf(core.Invalid, "the value is nested too deeply or computes too much")
 		}
 	}
 	return nil
