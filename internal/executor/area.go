@@ -82,9 +82,9 @@ func (a *Area) Remove() error {
 		return nil
 	}
 	// The run may have taken its own directories' permissions away.
-	filepath.WalkDir(a.dir, func(p string, d fs.DirEntry, err error) error {
+	_ = filepath.WalkDir(a.dir, func(p string, d fs.DirEntry, err error) error {
 		if err == nil && d.IsDir() {
-			os.Chmod(p, 0o700)
+			_ = os.Chmod(p, 0o700)
 		}
 		return nil
 	})
@@ -126,7 +126,7 @@ func writeFile(name string, data []byte) error {
 		err = os.Rename(f.Name(), name)
 	}
 	if err != nil {
-		os.Remove(f.Name())
+		_ = os.Remove(f.Name())
 	}
 	return err
 }

@@ -268,7 +268,7 @@ func (c *Catalog) install(ctx context.Context, product string, v *version.Versio
 		if err != nil {
 			return nil, err
 		}
-		defer os.RemoveAll(tmp)
+		defer func() { _ = os.RemoveAll(tmp) }()
 		if err := c.fetch(ctx, product, v, tmp); err != nil {
 			return nil, err
 		}

@@ -158,7 +158,7 @@ func supervise(spec sealSpec, args []string) (int, error) {
 	select {
 	case err = <-done:
 	case <-over:
-		cmd.Process.Kill()
+		_ = cmd.Process.Kill() // it may have ended just now
 		err = <-done
 	}
 	killDescendants()
@@ -188,7 +188,7 @@ func killDescendants() {
 		}
 		for _, p := range all {
 			if p.pid != me && mine[p.pid] {
-				p.signal(unix.SIGKILL)
+				_ = p.signal(unix.SIGKILL)
 			}
 		}
 		if _, err := unix.Wait4(-1, nil, 0, nil); err == unix.ECHILD {

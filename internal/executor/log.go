@@ -86,7 +86,7 @@ func jsonBody(s string, html bool) string {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(html)
-	e.Encode(s)
+	_ = e.Encode(s) // a string always has a form
 	return string(b.Bytes()[1 : b.Len()-2])
 }
 
@@ -116,13 +116,17 @@ func newLog(s *Spec) *logWriter {
 }
 
 func (l *logWriter) Write(line []byte) (int, error) {
+	l.line(line)
+	return len(line), nil
+}
+
+func (l *logWriter) line(line []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.count(line)
 	if l.w != nil && l.err == nil {
 		_, l.err = l.w.Write(l.red.mask(line))
 	}
-	return len(line), nil
 }
 
 // header is the three lines that clients take off an apply's log.
@@ -132,7 +136,7 @@ func (l *logWriter) header(e Engine) {
 		name = "OpenTofu"
 	}
 	for _, s := range []string{name + " v" + e.Version, "on " + platform(), "Initializing plugins and modules..."} {
-		l.Write([]byte(s + "\n"))
+		l.line([]byte(s + "\n"))
 	}
 }
 

@@ -141,7 +141,7 @@ func (p proc) signal(sig unix.Signal) error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 	if now, ok := readProc(p.pid); !ok || now.start != p.start {
 		return unix.ESRCH
 	}
@@ -166,7 +166,7 @@ func killFamily(mark string, within time.Duration) bool {
 			sig = unix.SIGTERM
 		}
 		for _, p := range ps {
-			p.signal(sig)
+			_ = p.signal(sig) // gone is as good
 		}
 		if time.Now().After(deadline) {
 			return false

@@ -1,6 +1,7 @@
 package executor
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -13,8 +14,6 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
-
-	"bytes"
 
 	"github.com/hashicorp/terraform-exec/tfexec"
 
@@ -296,11 +295,12 @@ func (x *Executor) prepare(ctx context.Context, s *Spec, log *logWriter, plan bo
 	}
 	done := s.Area.path("meta", "prepared")
 	if plan {
-		os.Remove(done)
-		for _, f := range []string{"plan.tfplan", "generated.tf"} {
-			os.RemoveAll(s.Area.path("out", f))
+		// Nothing of an earlier plan may pass for one of this.
+		for _, f := range []string{done, s.Area.path("out", "plan.tfplan"), s.Area.path("out", "generated.tf"), s.Area.path("in", "plan.tfplan")} {
+			if err := os.RemoveAll(f); err != nil {
+				return r, fmt.Errorf("remove the last plan: %w", err)
+			}
 		}
-		os.Remove(s.Area.path("in", "plan.tfplan"))
 	} else if _, err := os.Stat(done); err == nil {
 		return r, nil
 	}
@@ -338,7 +338,7 @@ func (x *Executor) prepare(ctx context.Context, s *Spec, log *logWriter, plan bo
 		}
 		if r.err != nil {
 			for line := range bytes.Lines(buf.Bytes()) {
-				log.Write(line)
+				log.line(line)
 			}
 			r.canceled = r.outcome.canceled
 			r.done = true
@@ -394,7 +394,9 @@ func writeVars(s *Spec, declared map[string]bool) (string, error) {
 		return "", err
 	}
 	if b == nil {
-		os.Remove(file)
+		if err := os.RemoveAll(file); err != nil {
+			return "", fmt.Errorf("remove old variables: %w", err)
+		}
 		return "", nil
 	}
 	if err := writeFile(file, b); err != nil {

@@ -170,7 +170,7 @@ func detectLandlock(self string) (Sandbox, error) {
 	if err != nil {
 		return Sandbox{}, err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	secret := filepath.Join(dir, "secret")
 	if err := os.WriteFile(secret, []byte("x"), 0o644); err != nil {
 		return Sandbox{}, err

@@ -277,7 +277,9 @@ func (m *module) scanJSON(name string, src []byte) {
 				for k, raw := range body {
 					for _, b := range m.bodies(raw) {
 						c := moduleCall{versioned: b["version"] != nil}
-						json.Unmarshal(b["source"], &c.source)
+						if json.Unmarshal(b["source"], &c.source) != nil {
+							m.unclear = true
+						}
 						m.calls[k] = c
 					}
 				}

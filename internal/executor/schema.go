@@ -55,7 +55,7 @@ func (x *Executor) Schemas(ctx context.Context, s Spec) (Document, error) {
 	if err := writeRun(root, schemaProbe, []byte("data \"terraform_remote_state\" \"interlock_schema\" {\n}\n")); err != nil {
 		return nil, fmt.Errorf("ask for schemas: %w", err)
 	}
-	defer root.RemoveAll(schemaProbe)
+	defer func() { _ = root.RemoveAll(schemaProbe) }()
 	env := map[string]string{"TF_CLI_ARGS": "", "TF_LOG": ""}
 	doc, err := x.oneOutput(ctx, call{spec: &s, workDir: s.workPath(), env: env, bare: !own, run: func(ctx context.Context, tf *tfexec.Terraform) error {
 		_, err := tf.ProvidersSchema(ctx)
