@@ -1,0 +1,24 @@
+package app
+
+import (
+	"interlock/internal/account"
+	"interlock/internal/db"
+	"interlock/internal/web"
+)
+
+// The accessors below are for tests that run a whole server (package
+// servertest) and need a row that no API makes, or a capability that is
+// already over. Production code is wired in this package and needs none.
+
+// DB is the server's open database.
+func (s *Server) DB() *db.DB { return s.db }
+
+// Accounts is the service of users, organizations and tokens.
+func (s *Server) Accounts() *account.Service { return s.accounts }
+
+// Signer makes and checks the capabilities in the paths of uploads, downloads
+// and logs.
+func (s *Server) Signer() *web.Signer { return s.signer }
+
+// DataDir is the directory that the server holds.
+func (s *Server) DataDir() string { return s.cfg.DataDir }
