@@ -1,1 +1,101 @@
+/* Interlock: what pages do besides htmx. Every page works without it. */
 "use strict";
+
+(() => {
+  // Times say how long ago they were; keep the words fresh. As ago() in
+  // web/ui/parts.templ.
+  function ago(seconds) {
+    const past = (n, unit) => `${n} ${unit}${n === 1 ? "" : "s"} ago`;
+    const m = Math.floor(seconds / 60);
+    if (seconds < 0) return null; // in the future: the server said it
+    if (seconds < 45) return "just now";
+    if (m < 1) return "1 minute ago";
+    if (m < 60) return past(m, "minute");
+    if (m < 60 * 24) return past(Math.floor(m / 60), "hour");
+    if (m < 60 * 24 * 60) return past(Math.floor(m / 60 / 24), "day");
+    return past(Math.floor(m / 60 / 24 / 30), "month");
+  }
+  setInterval(() => {
+    for (const t of document.querySelectorAll("time[data-ago]")) {
+      const words = ago((Date.now() - Date.parse(t.dateTime)) / 1000);
+      if (words && words !== t.textContent) t.textContent = words;
+    }
+  }, 20000);
+
+  // A request that was sent to sign in must not put the sign-in page inside
+  // another one.
+  document.addEventListener("htmx:beforeSwap", (e) => {
+    if (new URL(e.detail.xhr.responseURL || location.href).pathname === "/signin") {
+      e.detail.shouldSwap = false;
+      location.reload();
+    }
+  });
+  // A list does not move under someone who works in it.
+  document.addEventListener("htmx:beforeRequest", (e) => {
+    const polled = e.detail.elt.hasAttribute("data-poll");
+    if (polled && (document.hidden || e.detail.elt.contains(document.activeElement))) e.preventDefault();
+  });
+
+  // Put a fresh region in the place of the old one, and keep what was typed in
+  // it, where the cursor stood and what was folded open.
+  function swap(html) {
+    const holder = document.createElement("template");
+    holder.innerHTML = html;
+    const fresh = holder.content.firstElementChild;
+    const old = fresh && document.getElementById(fresh.id);
+    if (!old || old.dataset.version === fresh.dataset.version) return;
+    const at = document.activeElement;
+    const focus = old.contains(at) && at.id ? { id: at.id, start: at.selectionStart, end: at.selectionEnd } : null;
+    for (const input of old.querySelectorAll("input[id], textarea[id]")) {
+      const to = holder.content.getElementById(input.id);
+      if (to && input.value !== input.defaultValue) to.value = input.value;
+    }
+    for (const d of old.querySelectorAll("details[id]")) {
+      const to = holder.content.getElementById(d.id);
+      if (to) to.open = d.open;
+    }
+    old.replaceWith(fresh);
+    if (window.htmx) window.htmx.process(fresh);
+    if (focus) {
+      const to = document.getElementById(focus.id);
+      if (to) {
+        to.focus({ preventScroll: true });
+        if (to.setSelectionRange && focus.start != null) to.setSelectionRange(focus.start, focus.end);
+      }
+    }
+  }
+
+  const maxLines = 5000; // what a browser shows of a log without effort
+
+  function append(log, html) {
+    const follows = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
+    log.insertAdjacentHTML("beforeend", html);
+    for (let extra = log.childElementCount - maxLines; extra > 0; extra--) log.firstElementChild.remove();
+    if (follows) log.scrollTop = log.scrollHeight;
+    const card = log.closest("[hidden]");
+    if (card) card.hidden = false;
+  }
+
+  // A page with data-events listens to what happens. The browser connects
+  // again by itself and says what it has seen (Last-Event-ID).
+  for (const page of document.querySelectorAll("[data-events]")) {
+    for (const el of page.querySelectorAll("[data-without-events]")) el.hidden = true;
+    for (const log of page.querySelectorAll(".log")) log.scrollTop = log.scrollHeight;
+    const state = page.querySelector("[data-live]");
+    const say = (text) => { if (state) state.textContent = text; };
+    const events = new EventSource(page.dataset.events);
+    events.onopen = () => say("");
+    events.onerror = () => {
+      say(events.readyState === EventSource.CLOSED ? "Live updates have ended. Reload the page to see what is new." : "The connection was lost. Connecting again…");
+    };
+    events.addEventListener("region", (e) => swap(e.data));
+    for (const phase of ["plan", "apply"]) {
+      events.addEventListener(phase, (e) => {
+        const log = document.getElementById("log-" + phase);
+        if (log) append(log, e.data);
+      });
+    }
+    events.addEventListener("end", () => { events.close(); say(""); });
+    addEventListener("pagehide", () => events.close());
+  }
+})();
