@@ -19,7 +19,7 @@ build: ## build bin/interlock, one static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/interlock ./cmd/interlock
 
 demo: build ## run the quickstart on a fresh server; ARGS=--exit stops it at the end
-	@sh examples/quickstart/demo.sh $(ARGS)
+	@$(GO) run ./tools/demo $(ARGS)
 
 engine: ## build the pinned OpenTofu into the cache, once (minutes)
 	@tools/engine.sh
