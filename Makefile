@@ -10,7 +10,7 @@ PKG     ?= ./...
 LINT := $(GO) tool -modfile=tools/lint/go.mod
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo engine legacy deps generate fmt check lint vuln test test-short bench chaos cover
+.PHONY: help build demo engine legacy deps generate fmt check lint vuln test test-short bench model chaos cover
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -62,6 +62,7 @@ test: deps ## run all tests: both databases, real engines, old and new clients, 
 	INTERLOCK_TEST_TF011=$$(tools/legacy.sh tf011); \
 	INTERLOCK_TEST_TF012=$$(tools/legacy.sh tf012); \
 	export INTERLOCK_TEST_TOFU INTERLOCK_TEST_TF011 INTERLOCK_TEST_TF012; \
+	command -v terraform >/dev/null || export INTERLOCK_ENGINE_PATH=$$INTERLOCK_TEST_TOFU; \
 	nice tools/with-postgres.sh $(GO) test -race -timeout 18m $(ARGS) $(PKG)
 
 test-short: ## run what needs nothing installed: SQLite only, no old clients, no race detector
@@ -69,6 +70,9 @@ test-short: ## run what needs nothing installed: SQLite only, no old clients, no
 
 bench: ## run the benchmarks on both databases
 	tools/with-postgres.sh $(GO) test -run '^$$' -bench . -benchmem -timeout 30m $(ARGS) $(PKG)
+
+model: ## walk 100,000 random steps beside the reference model of a run's life
+	$(GO) test ./internal/run -run TheServiceFollowsTheModel -count 1 -v -timeout 30m -model-steps 100000 $(ARGS)
 
 chaos: ## run the long crash and failure tests (TestChaos...)
 	INTERLOCK_TEST_CHAOS=1 tools/with-postgres.sh $(GO) test -run '^TestChaos' -count 1 -timeout 60m -v $(ARGS) $(PKG)

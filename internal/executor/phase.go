@@ -99,6 +99,13 @@ func (x *Executor) do(ctx context.Context, c call) (outcome, error) {
 	if err := tf.SetEnv(env); err != nil {
 		return outcome{exit: -1}, err
 	}
+	if s.JSON {
+		// tfexec asks for the version before -json, and the answer must not be
+		// taken for a line of the log.
+		if _, _, err := tf.Version(ctx, false); err != nil {
+			return outcome{exit: -1}, err
+		}
+	}
 	tf.SetStdout(c.out)
 	tf.SetStderr(c.errOut)
 

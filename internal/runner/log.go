@@ -14,6 +14,10 @@ import (
 // slow or away; beyond it the engine has to wait.
 const maxBuffered = 64 << 20
 
+// gather is the least time between two pieces: a flood of lines becomes few
+// transactions, and a single line is still stored at once.
+const gather = 8 * time.Millisecond
+
 // maxAppend bounds one chunk of a log in bytes.
 const maxAppend = 256 << 10
 
@@ -75,7 +79,9 @@ func (l *logSink) pump() {
 	defer close(l.done)
 	ctx := context.Background()
 	wait := 50 * time.Millisecond
+	var last time.Time
 	for {
+		time.Sleep(gather - time.Since(last))
 		l.mu.Lock()
 		for len(l.buf) == 0 && !l.closed {
 			l.more.Wait()
@@ -88,6 +94,7 @@ func (l *logSink) pump() {
 		at := l.at
 		l.mu.Unlock()
 
+		last = time.Now()
 		err := l.runs.AppendLog(ctx, l.phase, l.epoch, at, piece)
 		if err != nil && core.KindOf(err) != core.Gone {
 			slog.WarnContext(ctx, "store log; trying again", "phase", l.phase, "err", err)
