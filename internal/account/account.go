@@ -41,7 +41,8 @@ type Service struct {
 var nameForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,59}$`)
 
 // reserved names would shadow paths of the pages.
-var reserved = map[string]bool{"app": true, "api": true, "static": true, "signin": true, "signout": true, "setup": true, "new": true}
+var reserved = map[string]bool{"app": true, "api": true, "static": true, "signin": true, "signout": true, "setup": true, "new": true,
+	"organizations": true, "account": true}
 
 // ValidName checks a name of the shared namespace.
 func ValidName(name string) error {

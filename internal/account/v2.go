@@ -10,7 +10,7 @@ import (
 	"interlock/internal/web"
 )
 
-// Routes mounts the APIs.
+// Routes mounts the APIs and the pages.
 func (s *Service) Routes(rt *web.Router) {
 	rt.V2Open("GET /api/v2/ping", func(w http.ResponseWriter, _ *http.Request) error {
 		w.WriteHeader(http.StatusNoContent)
@@ -28,6 +28,7 @@ func (s *Service) Routes(rt *web.Router) {
 	rt.V2("POST /api/v2/users/{user}/authentication-tokens", 201, s.v2CreateToken)
 	rt.V2("DELETE /api/v2/authentication-tokens/{token}", 204, s.v2DeleteToken)
 	s.v1Routes(rt)
+	s.pages(rt)
 }
 
 type userAttributes struct {

@@ -22,7 +22,7 @@ import (
 	"interlock/internal/workspace"
 )
 
-// Routes mounts the APIs.
+// Routes mounts the APIs and the pages.
 func (s *Service) Routes(rt *web.Router) {
 	rt.V2Raw("POST /api/v2/workspaces/{workspace}/state-versions", s.v2Create)
 	rt.V2("GET /api/v2/workspaces/{workspace}/current-state-version", 200, s.v2Current)
@@ -37,6 +37,7 @@ func (s *Service) Routes(rt *web.Router) {
 	rt.Raw("GET /download/states/{state}/{capability}", s.download)
 	rt.Raw("GET /download/json-states/{state}/{capability}", s.downloadJSON)
 	s.v1Routes(rt)
+	s.pages(rt)
 }
 
 // readState reads a raw state from a request body.

@@ -9,7 +9,7 @@ import (
 	"interlock/internal/web"
 )
 
-// Routes mounts the APIs.
+// Routes mounts the APIs and the pages.
 func (s *Service) Routes(rt *web.Router) {
 	rt.V2("GET /api/v2/workspaces/{workspace}/vars", 200, s.v2List)
 	rt.V2("POST /api/v2/workspaces/{workspace}/vars", 201, s.v2Create)
@@ -17,6 +17,7 @@ func (s *Service) Routes(rt *web.Router) {
 	rt.V2("PATCH /api/v2/workspaces/{workspace}/vars/{var}", 200, s.v2Update)
 	rt.V2("DELETE /api/v2/workspaces/{workspace}/vars/{var}", 204, s.v2Delete)
 	rt.V1("PUT /api/v1/environments/{username}/{name}/variables", s.v1Put)
+	s.pages(rt)
 }
 
 type attributes struct {

@@ -10,7 +10,7 @@ import (
 	"interlock/internal/web"
 )
 
-// Routes mounts the API.
+// Routes mounts the API and the pages.
 func (s *Service) Routes(rt *web.Router) {
 	rt.V2("GET /api/v2/organizations/{org}/workspaces", 200, s.v2List)
 	rt.V2("POST /api/v2/organizations/{org}/workspaces", 201, s.v2Create)
@@ -25,6 +25,7 @@ func (s *Service) Routes(rt *web.Router) {
 	rt.V2("POST /api/v2/workspaces/{workspace}/actions/lock", 200, byID(s.v2Lock))
 	rt.V2("POST /api/v2/workspaces/{workspace}/actions/unlock", 200, byID(s.v2Unlock))
 	rt.V2("POST /api/v2/workspaces/{workspace}/actions/force-unlock", 200, byID(s.v2ForceUnlock))
+	s.pages(rt)
 }
 
 type handler func(*http.Request, core.ID) (*jsonapi.Doc, error)

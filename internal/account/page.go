@@ -1,0 +1,176 @@
+package account
+
+import (
+	"net/http"
+	"net/url"
+	"time"
+
+	"interlock/internal/authz"
+	"interlock/internal/core"
+	"interlock/internal/jsonapi"
+	"interlock/internal/web"
+	"interlock/internal/web/ui"
+)
+
+func (s *Service) pages(rt *web.Router) {
+	rt.PageOpen("GET /signin", s.pageSignIn)
+	rt.PageOpen("POST /signin", s.pageSignedIn)
+	rt.PageOpen("POST /signout", s.pageSignOut)
+	rt.PageOpen("GET /setup/{token}", s.pageSetup)
+	rt.PageOpen("POST /setup/{token}", s.pageSetUp)
+	rt.Page("GET /{$}", s.pageStart)
+	rt.Page("GET /app/organizations", s.pageOrgs)
+	rt.Page("POST /app/organizations", s.pageCreateOrg)
+	rt.Page("GET /app/account", s.pageAccount)
+	rt.Page("POST /app/account/tokens", s.pageCreateToken)
+	rt.Page("POST /app/account/revoke", s.pageRevokeToken)
+}
+
+// pageStart leads to the only organization there is, or to the list.
+func (s *Service) pageStart(r *http.Request) (web.Answer, error) {
+	os, total, err := s.Orgs(r.Context(), "", jsonapi.Page{Number: 1, Size: 1})
+	if err == nil && total == 1 {
+		return web.Goto("/app/" + os[0].Name)
+	}
+	if err != nil {
+		return web.Answer{}, err
+	}
+	return web.Goto("/app/organizations")
+}
+
+func (s *Service) pageSignIn(r *http.Request) (web.Answer, error) {
+	next := web.LocalPath(r.URL.Query().Get("next"))
+	if authz.Subject(r.Context()).Known() {
+		return web.Goto(next)
+	}
+	setup, err := s.SetupToken(r.Context())
+	if err != nil {
+		return web.Answer{}, err
+	}
+	return web.Show(signIn(ui.Fill("next", next), setup != ""))
+}
+
+func (s *Service) pageSignedIn(r *http.Request) (web.Answer, error) {
+	next := web.LocalPath(r.PostFormValue("next"))
+	u, err := s.CheckLogin(r.Context(), r.PostFormValue("login"), r.PostFormValue("password"), RemoteHost(r))
+	if ui.Typo(err) {
+		code := http.StatusUnauthorized
+		if core.KindOf(err) == core.TooMany {
+			code = http.StatusTooManyRequests
+		}
+		return web.Answer{Page: signIn(ui.Refused(url.Values{"login": {r.PostFormValue("login")}, "next": {next}}, err), false), Status: code}, nil
+	}
+	if err != nil {
+		return web.Answer{}, err
+	}
+	return s.enter(r, u, next)
+}
+
+// enter begins a session, and ends the one that the browser had before.
+func (s *Service) enter(r *http.Request, u User, next string) (web.Answer, error) {
+	if c, err := r.Cookie(web.SessionCookie); err == nil && c.Value != "" {
+		if err := s.End(r.Context(), c.Value); err != nil {
+			return web.Answer{}, err
+		}
+	}
+	c, err := s.Begin(r.Context(), u, r.UserAgent())
+	return web.Answer{Goto: next, Cookie: c}, err
+}
+
+func (s *Service) pageSignOut(r *http.Request) (web.Answer, error) {
+	if c, err := r.Cookie(web.SessionCookie); err == nil && c.Value != "" {
+		if err := s.End(r.Context(), c.Value); err != nil {
+			return web.Answer{}, err
+		}
+	}
+	gone := &http.Cookie{Name: web.SessionCookie, Path: "/", MaxAge: -1, HttpOnly: true, SameSite: http.SameSiteLaxMode}
+	return web.Answer{Goto: "/signin", Cookie: gone}, nil
+}
+
+func (s *Service) pageSetup(r *http.Request) (web.Answer, error) {
+	if !s.SetupOpen(r.PathValue("token")) {
+		return web.Answer{}, authz.ErrHidden()
+	}
+	return web.Show(setup(ui.Form{}))
+}
+
+func (s *Service) pageSetUp(r *http.Request) (web.Answer, error) {
+	n := NewUser{Username: r.PostFormValue("name"), Email: r.PostFormValue("email"), Password: r.PostFormValue("password")}
+	u, err := s.Setup(r.Context(), r.PathValue("token"), n)
+	if ui.Typo(err) {
+		return web.Answer{Page: setup(ui.Refused(url.Values{"name": {n.Username}, "email": {n.Email}}, err)), Status: http.StatusUnprocessableEntity}, nil
+	}
+	if err != nil {
+		return web.Answer{}, err
+	}
+	return s.enter(r, u, "/")
+}
+
+func (s *Service) pageOrgs(r *http.Request) (web.Answer, error) { return s.orgsPage(r, ui.Form{}, 0) }
+
+// orgsPerPage is the number of organizations on a page.
+const orgsPerPage = 50
+
+func (s *Service) orgsPage(r *http.Request, f ui.Form, code int) (web.Answer, error) {
+	q := r.URL.Query()
+	p := jsonapi.Page{Number: ui.PageNumber(q), Size: orgsPerPage}
+	os, total, err := s.Orgs(r.Context(), q.Get("q"), p)
+	return web.Answer{Page: orgs(os, total, p, q, f), Status: code}, err
+}
+
+func (s *Service) pageCreateOrg(r *http.Request) (web.Answer, error) {
+	o, err := s.CreateOrg(r.Context(), Org{Name: r.PostFormValue("name"), Email: r.PostFormValue("email")})
+	if ui.Typo(err) {
+		return s.orgsPage(r, ui.Refused(r.PostForm, err), http.StatusUnprocessableEntity)
+	}
+	return web.Answer{Goto: "/app/" + o.Name}, err
+}
+
+func (s *Service) pageAccount(r *http.Request) (web.Answer, error) {
+	return s.accountPage(r, Token{}, ui.Form{}, 0)
+}
+
+func (s *Service) accountPage(r *http.Request, made Token, f ui.Form, code int) (web.Answer, error) {
+	sub := authz.Subject(r.Context())
+	u, err := s.UserByID(r.Context(), sub.ID)
+	if err != nil {
+		return web.Answer{}, err
+	}
+	ts, err := s.Tokens(r.Context())
+	return web.Answer{Page: accountPage(u, ts, made, f), Status: code}, err
+}
+
+// lifetimes are the lives that the form offers for a token, in days.
+var lifetimes = map[string]int{"": 0, "30": 30, "90": 90, "365": 365}
+
+func (s *Service) pageCreateToken(r *http.Request) (web.Answer, error) {
+	var expires *time.Time
+	days, ok := lifetimes[r.PostFormValue("expires")]
+	if !ok {
+		return web.Answer{}, core.Errorf(core.Malformed, "a token cannot have this life")
+	}
+	if len(r.PostFormValue("description")) > maxTokenDescription {
+		err := core.Errorf(core.Invalid, "is longer than %d bytes", maxTokenDescription).InField("description")
+		return s.accountPage(r, Token{}, ui.Refused(r.PostForm, err), http.StatusUnprocessableEntity)
+	}
+	if days > 0 {
+		at := s.DB.Now().UTC().AddDate(0, 0, days)
+		expires = &at
+	}
+	t, err := s.CreateUserToken(r.Context(), r.PostFormValue("description"), expires)
+	if err != nil {
+		return web.Answer{}, err
+	}
+	return s.accountPage(r, t, ui.Form{}, http.StatusCreated)
+}
+
+// maxTokenDescription bounds what a token is described with, in bytes.
+const maxTokenDescription = 200
+
+func (s *Service) pageRevokeToken(r *http.Request) (web.Answer, error) {
+	// A token that is gone already is what the caller wanted.
+	if err := s.DeleteToken(r.Context(), core.ID(r.PostFormValue("token"))); err != nil && core.KindOf(err) != core.NotFound {
+		return web.Answer{}, err
+	}
+	return web.Goto("/app/account")
+}

@@ -1,0 +1,5 @@
+package run
+
+import "interlock/internal/web"
+
+func (s *Service) pages(*web.Router) {}
