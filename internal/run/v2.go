@@ -14,7 +14,7 @@ import (
 	"interlock/internal/workspace"
 )
 
-// Routes mounts the APIs.
+// Routes mounts the APIs and the pages.
 func (s *Service) Routes(rt *web.Router) {
 	rt.V1("POST /api/v1/environments/{username}/{name}/plan", s.v1Plan)
 
@@ -44,6 +44,7 @@ func (s *Service) Routes(rt *web.Router) {
 	rt.V2Raw("GET /api/v2/applies/{apply}/errored-state", s.v2ErroredState)
 	rt.Raw("GET /logs/{phase}/{capability}", s.serveLog)
 	rt.Raw("GET /download/plans/{plan}/{form}/{capability}", s.servePlanDocument)
+	s.pages(rt)
 }
 
 type attributes struct {
