@@ -68,8 +68,8 @@ test: deps ## run all tests: both databases, real engines, old and new clients, 
 test-short: ## run what needs nothing installed: SQLite only, no old clients, no race detector
 	$(GO) test -short $(ARGS) $(PKG)
 
-bench: ## run the benchmarks on both databases
-	tools/with-postgres.sh $(GO) test -run '^$$' -bench . -benchmem -timeout 30m $(ARGS) $(PKG)
+bench: build ## measure beside the bare engine, on both databases
+	tools/with-postgres.sh $(GO) run ./tools/bench $(ARGS)
 
 model: ## walk 100,000 random steps beside the reference model of a run's life
 	$(GO) test ./internal/run -run TheServiceFollowsTheModel -count 1 -v -timeout 30m -model-steps 100000 $(ARGS)

@@ -98,6 +98,7 @@ func StartIn(t testing.TB, dir, dsn string, args ...string) *Server {
 	env := map[string]string{
 		"INTERLOCK_ADMIN_USERNAME": AdminName, "INTERLOCK_ADMIN_PASSWORD": AdminPassword,
 		"INTERLOCK_ADMIN_EMAIL": AdminName + "@example.com", "INTERLOCK_ADMIN_TOKEN": AdminToken,
+		"INTERLOCK_ENGINE_PATH": os.Getenv("INTERLOCK_ENGINE_PATH"),
 	}
 	args = append([]string{"--listen=127.0.0.1:0", "--data-dir=" + dir, "--database=" + dsn, "--shutdown-grace=20s"}, args...)
 	cfg, rest, err := app.ParseConfig("server", args, func(k string) string { return env[k] }, io.Discard, nil)

@@ -1,0 +1,521 @@
+// Command bench measures what the platform adds to the bare engine, and says
+// whether it keeps its promises. It starts the real binary, talks to it over
+// HTTP and runs the same engine by itself beside it, in turns, so that both
+// meet the same machine.
+package main
+
+import (
+	"archive/tar"
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+const token = "bench-token-of-this-machine"
+
+var failed bool
+
+func main() {
+	binary := flag.String("interlock", "bin/interlock", "the server's binary")
+	engine := flag.String("engine", "", "terraform or tofu (default: found on PATH)")
+	only := flag.String("only", "", "part to measure: start, runs, log, burst")
+	reps := flag.Int("reps", 9, "repetitions of a small run")
+	flag.Parse()
+	if *engine == "" {
+		for _, name := range []string{"terraform", "tofu"} {
+			if p, err := exec.LookPath(name); err == nil && *engine == "" {
+				*engine = p
+			}
+		}
+	}
+	bin, err := filepath.Abs(*binary)
+	if err == nil && *engine == "" {
+		err = errors.New("no terraform or tofu on PATH; name one with -engine")
+	}
+	if err == nil {
+		err = all(bin, *engine, *only, *reps)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+	if failed {
+		fmt.Println("\nsome promises were not kept")
+		os.Exit(1)
+	}
+}
+
+func all(bin, engine, only string, reps int) error {
+	databases := []string{"sqlite"}
+	if u := os.Getenv("TEST_POSTGRES_URL"); u != "" {
+		databases = append(databases, u)
+	}
+	for _, d := range databases {
+		dir, err := os.MkdirTemp("", "interlock-bench")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(dir)
+		b := &bench{bin: bin, engine: engine, dir: dir, reps: reps}
+		if d != "sqlite" {
+			b.database = d
+		}
+		fmt.Printf("\n%s, %s\n\n", strings.SplitN(d, ":", 2)[0], filepath.Base(engine))
+		if err := b.measure(only); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+type bench struct {
+	bin, engine, dir, database string
+	reps                       int
+	base                       string
+	cmd                        *exec.Cmd
+	n                          int
+}
+
+func (b *bench) measure(only string) error {
+	for _, part := range []struct {
+		name string
+		f    func() error
+	}{{"start", b.starts}, {"runs", b.sizes}, {"log", b.logLatency}, {"burst", b.burst}} {
+		if only != "" && only != part.name {
+			continue
+		}
+		if _, err := b.start(); err != nil {
+			return err
+		}
+		err := part.f()
+		if err = errors.Join(err, b.stop()); err != nil {
+			return fmt.Errorf("%s: %w", part.name, err)
+		}
+	}
+	return nil
+}
+
+// start runs the server and returns how long it took to be ready.
+func (b *bench) start() (time.Duration, error) {
+	args := []string{"server", "--listen", "127.0.0.1:0", "--data-dir", filepath.Join(b.dir, "data"), "--engine-path", b.engine, "--log-level", "warn"}
+	if b.database != "" {
+		args = append(args, "--database", b.database)
+	}
+	cmd := exec.Command(b.bin, args...)
+	cmd.Env = append(os.Environ(), "INTERLOCK_ADMIN_USERNAME=bench", "INTERLOCK_ADMIN_PASSWORD=bench-password", "INTERLOCK_ADMIN_TOKEN="+token)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return 0, err
+	}
+	at := time.Now()
+	if err := cmd.Start(); err != nil {
+		return 0, err
+	}
+	b.cmd = cmd
+	sc := bufio.NewScanner(out)
+	for sc.Scan() {
+		if _, u, ok := strings.Cut(sc.Text(), " is ready at "); ok {
+			b.base = u
+			break
+		}
+	}
+	if b.base == "" {
+		return 0, errors.New("the server did not start")
+	}
+	go io.Copy(io.Discard, out)
+	r, err := http.Get(b.base + "/readyz")
+	if err != nil {
+		return 0, err
+	}
+	r.Body.Close()
+	if r.StatusCode != 200 {
+		return 0, fmt.Errorf("readyz: %s", r.Status)
+	}
+	return time.Since(at), nil
+}
+
+func (b *bench) stop() error {
+	if err := b.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	return b.cmd.Wait()
+}
+
+func median[T time.Duration | float64](xs []T) T {
+	s := slices.Sorted(slices.Values(xs))
+	return s[len(s)/2]
+}
+
+func quantile(xs []time.Duration, q float64) time.Duration {
+	s := slices.Sorted(slices.Values(xs))
+	return s[min(len(s)-1, int(q*float64(len(s))))]
+}
+
+// report prints a figure and holds it against its limit.
+func report(what string, got, limit float64, unit string, less bool) {
+	ok, word := got <= limit, "at most"
+	if !less {
+		ok, word = got >= limit, "at least"
+	}
+	mark := "kept"
+	if !ok {
+		mark, failed = "MISSED", true
+	}
+	fmt.Printf("  %-52s %9.1f %-5s %s %.1f  %s\n", what, got, unit, word, limit, mark)
+}
+
+func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+// starts measures the start on an existing database and the idle memory.
+func (b *bench) starts() error {
+	var xs []time.Duration
+	for range 11 {
+		if err := b.stop(); err != nil {
+			return err
+		}
+		d, err := b.start()
+		if err != nil {
+			return err
+		}
+		xs = append(xs, d)
+	}
+	report("start to ready, median of 11", ms(median(xs)), 100, "ms", true)
+	time.Sleep(5 * time.Second)
+	rss, err := memory(b.cmd.Process.Pid)
+	report("idle memory (resident)", rss, 50, "MB", true)
+	return err
+}
+
+func memory(pid int) (float64, error) {
+	s, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(s)) {
+		if v, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			kb, err := strconv.ParseFloat(strings.Fields(v)[0], 64)
+			return kb / 1024, err
+		}
+	}
+	return 0, errors.New("no VmRSS")
+}
+
+// call sends a request and decodes the answer into out, if any.
+func (b *bench) call(method, path string, body any, out any) error {
+	var r io.Reader
+	if raw, ok := body.([]byte); ok {
+		r = bytes.NewReader(raw)
+	} else if body != nil {
+		j, err := json.Marshal(body)
+		if err != nil {
+			return err
+		}
+		r = bytes.NewReader(j)
+	}
+	if !strings.HasPrefix(path, "http") {
+		path = b.base + path
+	}
+	req, err := http.NewRequest(method, path, r)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	t, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode >= 300 {
+		return fmt.Errorf("%s %s: %s %s", method, path, resp.Status, t)
+	}
+	switch o := out.(type) {
+	case nil:
+		return nil
+	case *[]byte:
+		*o = t
+		return nil
+	}
+	return json.Unmarshal(t, out)
+}
+
+type doc struct {
+	Data struct {
+		ID         string `json:"id"`
+		Attributes struct {
+			Status     string `json:"status"`
+			ReasonText string `json:"reason-text"`
+			UploadURL  string `json:"upload-url"`
+			LogURL     string `json:"log-read-url"`
+		} `json:"attributes"`
+		Relationships struct {
+			LatestRun struct {
+				Data struct {
+					ID string `json:"id"`
+				} `json:"data"`
+			} `json:"latest-run"`
+		} `json:"relationships"`
+	} `json:"data"`
+}
+
+func attributes(typ string, a map[string]any) map[string]any {
+	return map[string]any{"data": map[string]any{"type": typ, "attributes": a}}
+}
+
+// environment makes a workspace with the configuration uploaded and no run.
+func (b *bench) environment(tf string, auto bool) (name, id string, err error) {
+	b.n++
+	name = fmt.Sprintf("b%d-%d", b.n, time.Now().UnixNano()%1e9)
+	var ws, cv doc
+	if err := b.call("POST", "/api/v2/organizations/bench/workspaces", attributes("workspaces", map[string]any{"name": name, "auto-apply": auto}), &ws); err != nil {
+		return "", "", err
+	}
+	if err := b.call("POST", "/api/v2/workspaces/"+ws.Data.ID+"/configuration-versions", attributes("configuration-versions", map[string]any{"auto-queue-runs": false}), &cv); err != nil {
+		return "", "", err
+	}
+	return name, ws.Data.ID, b.call("PUT", cv.Data.Attributes.UploadURL, pack(tf), nil)
+}
+
+func pack(tf string) []byte {
+	var buf bytes.Buffer
+	gz := gzip.NewWriter(&buf)
+	tw := tar.NewWriter(gz)
+	_ = tw.WriteHeader(&tar.Header{Name: "main.tf", Mode: 0o644, Size: int64(len(tf))})
+	_, _ = io.WriteString(tw, tf)
+	_ = tw.Close()
+	_ = gz.Close()
+	return buf.Bytes()
+}
+
+func (b *bench) queue(name, id string) (string, error) {
+	if err := b.call("POST", "/api/v1/environments/bench/"+name+"/plan", map[string]any{}, nil); err != nil {
+		return "", err
+	}
+	var ws doc
+	err := b.call("GET", "/api/v2/workspaces/"+id, nil, &ws)
+	return ws.Data.Relationships.LatestRun.Data.ID, err
+}
+
+// await polls a run until it has the wanted status.
+func (b *bench) await(run, want string) error {
+	for {
+		var r doc
+		if err := b.call("GET", "/api/v2/runs/"+run, nil, &r); err != nil {
+			return err
+		}
+		switch s := r.Data.Attributes.Status; s {
+		case want:
+			return nil
+		case "errored", "canceled", "discarded", "planned_and_finished":
+			return fmt.Errorf("run %s is %s: %s", run, s, r.Data.Attributes.ReasonText)
+		}
+		time.Sleep(3 * time.Millisecond)
+	}
+}
+
+func configuration(n int) string {
+	return fmt.Sprintf("variable \"k\" {\n  default = \"0\"\n}\n\nresource \"terraform_data\" \"x\" {\n  count = %d\n  input = \"${var.k}-${count.index}\"\n}\n", n)
+}
+
+// sizes compares plan and apply with the bare engine for growing configurations.
+func (b *bench) sizes() error {
+	for _, n := range []int{1, 100, 1000} {
+		reps := b.reps
+		if n >= 1000 {
+			reps = 3
+		}
+		if err := b.size(n, reps); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *bench) size(n, reps int) error {
+	bare := filepath.Join(b.dir, fmt.Sprintf("bare%d", n))
+	if err := os.MkdirAll(bare, 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(bare, "main.tf"), []byte(configuration(n)), 0o644); err != nil {
+		return err
+	}
+	name, id, err := b.environment(configuration(n), false)
+	if err != nil {
+		return err
+	}
+	var plan, apply, barePlan, bareApply []time.Duration
+	for i := range reps + 1 {
+		if err := b.call("PUT", "/api/v1/environments/bench/"+name+"/variables", map[string]any{"variables": map[string]string{"k": fmt.Sprint(i + 1)}}, nil); err != nil {
+			return err
+		}
+		p, a, err := b.one(name, id)
+		if err != nil {
+			return err
+		}
+		bp, err := engineRun(b.engine, bare, "plan", "-input=false", "-json", "-out=p", fmt.Sprintf("-var=k=%d", i+1))
+		if err != nil {
+			return err
+		}
+		ba, err := engineRun(b.engine, bare, "apply", "-input=false", "-json", "p")
+		if err != nil {
+			return err
+		}
+		if i > 0 { // the first one warms up
+			plan, apply, barePlan, bareApply = append(plan, p), append(apply, a), append(barePlan, bp), append(bareApply, ba)
+		}
+	}
+	fmt.Printf("  %d resources, median of %d: plan %.0f ms (bare %.0f), apply %.0f ms (bare %.0f)\n", n, reps, ms(median(plan)), ms(median(barePlan)), ms(median(apply)), ms(median(bareApply)))
+	switch n {
+	case 1:
+		report("  queue to planned, above the bare plan", ms(median(plan)-median(barePlan)), 60, "ms", true)
+		report("  confirm to applied, above the bare apply", ms(median(apply)-median(bareApply)), 30, "ms", true)
+	case 1000:
+		report("  queue to planned, of the bare plan", 100*float64(median(plan))/float64(median(barePlan)), 110, "%", true)
+		report("  confirm to applied, of the bare apply", 100*float64(median(apply))/float64(median(bareApply)), 110, "%", true)
+	}
+	return nil
+}
+
+// one runs a plan and its apply and times both, from request to status.
+func (b *bench) one(name, id string) (plan, apply time.Duration, err error) {
+	time.Sleep(700 * time.Millisecond) // what the last run left to do is done by then
+	at := time.Now()
+	run, err := b.queue(name, id)
+	if err != nil {
+		return 0, 0, err
+	}
+	if err := b.await(run, "planned"); err != nil {
+		return 0, 0, err
+	}
+	plan = time.Since(at)
+	time.Sleep(700 * time.Millisecond)
+	at = time.Now()
+	if err := b.call("POST", "/api/v2/runs/"+run+"/actions/apply", map[string]any{}, nil); err != nil {
+		return 0, 0, err
+	}
+	err = b.await(run, "applied")
+	return plan, time.Since(at), err
+}
+
+func engineRun(engine, dir string, args ...string) (time.Duration, error) {
+	cmd := exec.Command(engine, args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "CHECKPOINT_DISABLE=1")
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	at := time.Now()
+	if err := cmd.Run(); err != nil {
+		return 0, fmt.Errorf("%s: %w\n%s", engine, err, out.Bytes())
+	}
+	return time.Since(at), nil
+}
+
+// logLatency measures how long after it was printed a line can be read.
+func (b *bench) logLatency() error {
+	tf := `resource "terraform_data" "x" {
+  triggers_replace = [timestamp()]
+  provisioner "local-exec" {
+    interpreter = ["bash", "-c"]
+    command     = "for i in {1..200}; do echo \"@@$EPOCHREALTIME@@\"; sleep 0.03; done"
+  }
+}
+`
+	name, id, err := b.environment(tf, true)
+	if err != nil {
+		return err
+	}
+	run, err := b.queue(name, id)
+	if err != nil {
+		return err
+	}
+	var apply doc
+	if err := b.call("GET", "/api/v2/runs/"+run+"/apply", nil, &apply); err != nil {
+		return err
+	}
+	var took []time.Duration
+	for offset := 0; ; {
+		var piece []byte
+		if err := b.call("GET", fmt.Sprintf("%s?limit=65536&offset=%d", apply.Data.Attributes.LogURL, offset), nil, &piece); err != nil {
+			return err
+		}
+		now := time.Now()
+		offset += len(piece)
+		parts := strings.Split(string(piece), "@@")
+		for i := 1; i < len(parts)-1; i++ {
+			if sec, err := strconv.ParseFloat(parts[i], 64); err == nil && sec > 1e9 {
+				took = append(took, now.Sub(time.UnixMicro(int64(sec*1e6))))
+			}
+		}
+		if bytes.HasSuffix(piece, []byte{3}) {
+			break
+		}
+	}
+	if len(took) < 150 {
+		return fmt.Errorf("only %d lines were seen", len(took))
+	}
+	report(fmt.Sprintf("log line readable after it was printed, median of %d", len(took)), ms(median(took)), 10, "ms", true)
+	report("log line readable after it was printed, p99", ms(quantile(took, 0.99)), 50, "ms", true)
+	return nil
+}
+
+// burst queues a run in each of 20 workspaces at once, with auto-apply.
+func (b *bench) burst() error {
+	const n = 20
+	var names, ids [n]string
+	for i := range n {
+		var err error
+		if names[i], ids[i], err = b.environment(configuration(1), true); err != nil {
+			return err
+		}
+	}
+	var rates []float64
+	for round := range 4 {
+		for i := range n {
+			if err := b.call("PUT", "/api/v1/environments/bench/"+names[i]+"/variables", map[string]any{"variables": map[string]string{"k": fmt.Sprint(round + 1)}}, nil); err != nil {
+				return err
+			}
+		}
+		time.Sleep(4 * time.Second)
+		at := time.Now()
+		var wg sync.WaitGroup
+		runs := make([]string, n)
+		errs := make([]error, n)
+		for i := range n {
+			wg.Go(func() { runs[i], errs[i] = b.queue(names[i], ids[i]) })
+		}
+		wg.Wait()
+		if err := errors.Join(errs...); err != nil {
+			return err
+		}
+		for _, r := range runs {
+			if err := b.await(r, "applied"); err != nil {
+				return err
+			}
+		}
+		if round > 0 {
+			rates = append(rates, n/time.Since(at).Minutes())
+		}
+	}
+	report("runs a minute, 20 workspaces at once, median of 3", median(rates), 660, "", false)
+	return nil
+}
