@@ -17,16 +17,27 @@ func (s *Service) v1Routes(rt *web.Router) {
 	rt.V1("GET /api/v1/authenticate", func(*http.Request) (any, error) { return nil, nil })
 }
 
+// v1User shows whose a name of the shared namespace is: a user or an
+// organization.
 func (s *Service) v1User(r *http.Request) (any, error) {
-	u, err := s.UserByName(r.Context(), r.PathValue("username"))
+	ctx := r.Context()
+	u, err := s.UserByName(ctx, r.PathValue("username"))
+	name := u.Username
+	switch core.KindOf(err) {
+	case core.NotFound:
+		var o Org
+		o, _, err = s.OrgByName(ctx, r.PathValue("username"))
+		name = o.Name
+	default:
+		if err == nil {
+			err = s.sharesOrg(ctx, authz.Subject(ctx), u.ID)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
-	if err := s.sharesOrg(r.Context(), authz.Subject(r.Context()), u.ID); err != nil {
-		return nil, err
-	}
 	return map[string]any{
-		"username": u.Username, "avatar_url": "", "profile_html": "", "profile_markdown": "", "boxes": []any{},
+		"username": name, "avatar_url": "", "profile_html": "", "profile_markdown": "", "boxes": []any{},
 	}, nil
 }
 

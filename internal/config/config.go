@@ -171,25 +171,32 @@ func (s *Service) receive(ctx context.Context, id core.ID, body io.Reader, lengt
 	case putErr != nil && bad == nil:
 		return putErr
 	}
-	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
-		if bad != nil {
-			n, err := tx.Exec(ctx, `UPDATE config_version SET status = 'errored', error = 'archive', error_message = $2 WHERE id = $1 AND status = 'pending'`, id, core.Message(bad))
-			if err == nil && n == 1 {
-				return nil
-			}
-			return err
-		}
-		return s.accept(ctx, tx, &v, object, info)
-	})
-	if bad != nil || err != nil {
-		err = errors.Join(err, s.Blobs.Delete(context.WithoutCancel(ctx), object))
-		if bad != nil && err == nil {
-			err = bad
+	if bad != nil {
+		err = s.refuse(ctx, id, bad)
+	} else {
+		err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error { return s.accept(ctx, tx, &v, object, info) })
+	}
+	if err != nil {
+		if derr := s.Blobs.Delete(context.WithoutCancel(ctx), object); derr != nil {
+			return errors.Join(derr, err)
 		}
 		return err
 	}
 	s.Done(v.WorkspaceID)
 	return nil
+}
+
+// refuse marks version id errored for the fault of its archive, unless another
+// upload was quicker, and returns bad.
+func (s *Service) refuse(ctx context.Context, id core.ID, bad error) error {
+	err := s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
+		_, err := tx.Exec(ctx, `UPDATE config_version SET status = 'errored', error = 'archive', error_message = $2 WHERE id = $1 AND status = 'pending'`, id, core.Message(bad))
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return bad
 }
 
 // accept makes an upload visible, once.

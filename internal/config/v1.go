@@ -66,16 +66,12 @@ func (s *Service) v1CreateEnvironment(r *http.Request) (any, error) {
 	return map[string]string{"username": w.OrgName, "name": w.Name}, nil
 }
 
-// findOrCreate is how terraform push starts an environment.
-func (s *Service) findOrCreate(ctx context.Context, tx *db.Tx, username, name string) (workspace.Workspace, error) {
-	w, err := workspace.Find(ctx, tx, username, name)
-	if core.KindOf(err) != core.NotFound {
-		return w, err
-	}
+// createEnvironment is how terraform push starts an environment.
+func (s *Service) createEnvironment(ctx context.Context, tx *db.Tx, username, name string) (workspace.Workspace, error) {
 	if len(name) > maxV1Name {
-		return w, core.Errorf(core.Invalid, "is too long (maximum is %d characters)", maxV1Name).InField("name")
+		return workspace.Workspace{}, core.Errorf(core.Invalid, "is too long (maximum is %d characters)", maxV1Name).InField("name")
 	}
-	w, err = s.Workspaces.CreateIn(ctx, tx, username, "", newEnvironment(name))
+	w, err := s.Workspaces.CreateIn(ctx, tx, username, "", newEnvironment(name))
 	// Whoever may see the organization but not create in it learns nothing of
 	// what it holds; a name that is taken by a hidden environment looks the same.
 	if k := core.KindOf(err); k == core.Denied {
@@ -92,9 +88,14 @@ func (s *Service) v1Create(r *http.Request) (any, error) {
 	if in, err = in.Object("version"); err != nil {
 		return nil, err
 	}
-	meta, err := in.Object("metadata")
+	// Strings alone: atlas-go cannot read anything else back.
+	texts, err := in.Strings("metadata")
 	if err != nil {
 		return nil, err
+	}
+	meta := make(map[string]any, len(texts))
+	for k, v := range texts {
+		meta[k] = v
 	}
 	vars, err := in.Strings("variables")
 	if err != nil {
@@ -111,8 +112,12 @@ func (s *Service) v1Create(r *http.Request) (any, error) {
 	}
 	var v Version
 	var token string
-	err = s.DB.Do(r.Context(), func(ctx context.Context, tx *db.Tx) error {
-		w, err := s.findOrCreate(ctx, tx, r.PathValue("username"), r.PathValue("name"))
+	creating := false
+	create := func(ctx context.Context, tx *db.Tx) error {
+		w, err := workspace.Find(ctx, tx, r.PathValue("username"), r.PathValue("name"))
+		if creating = core.KindOf(err) == core.NotFound; creating {
+			w, err = s.createEnvironment(ctx, tx, r.PathValue("username"), r.PathValue("name"))
+		}
 		if err != nil {
 			return err
 		}
@@ -130,7 +135,13 @@ func (s *Service) v1Create(r *http.Request) (any, error) {
 		}
 		v, token, err = s.createIn(ctx, tx, w, New{Source: "atlas", AutoQueueRuns: true, Metadata: meta})
 		return err
-	})
+	}
+	err = s.DB.Do(r.Context(), create)
+	if creating && core.KindOf(err) == core.Invalid {
+		// Of two first pushes at once the slower one finds the name taken, and
+		// now the environment.
+		err = s.DB.Do(r.Context(), create)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -119,7 +119,7 @@ func (s *Service) upload(w http.ResponseWriter, r *http.Request) {
 	limit := archiveLimits().Compressed
 	if err == nil && r.ContentLength > limit {
 		// Not read at all, so that a client that asks first can save the trip.
-		err = core.Errorf(core.TooLarge, "the archive is larger than %d bytes", limit)
+		err = s.refuse(r.Context(), id, core.Errorf(core.TooLarge, "the archive is larger than %d bytes", limit))
 	}
 	if err == nil {
 		body := http.MaxBytesReader(w, r.Body, limit)

@@ -148,8 +148,18 @@ func (s *Service) v1Put(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// ensure makes the environment that a first state belongs to.
+// ensure makes the environment that a first state belongs to. When two first
+// states come at once, the slower one finds the name taken, and then finds the
+// environment.
 func (s *Service) ensure(ctx context.Context, username, name string) error {
+	err := s.ensureOnce(ctx, username, name)
+	if core.KindOf(err) == core.Invalid {
+		err = s.ensureOnce(ctx, username, name)
+	}
+	return err
+}
+
+func (s *Service) ensureOnce(ctx context.Context, username, name string) error {
 	return s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
 		_, err := workspace.Find(ctx, tx, username, name)
 		if core.KindOf(err) != core.NotFound {

@@ -236,8 +236,9 @@ type Set struct {
 }
 
 // Merge sets Terraform variables of a workspace inside tx; others stay. An
-// empty value removes a variable where removeEmpty says so. A change fails
-// with denied if that is not nil.
+// empty value removes a variable where removeEmpty says so; elsewhere it leaves
+// a sensitive one as it is, since that is how such a one was handed out. A
+// change fails with denied if that is not nil.
 func (s *Service) Merge(ctx context.Context, tx *db.Tx, w workspace.Workspace, sets []Set, removeEmpty bool, denied error) error {
 	have, err := s.terraform(ctx, tx, w.ID)
 	if err != nil {
@@ -249,6 +250,7 @@ func (s *Service) Merge(ctx context.Context, tx *db.Tx, w workspace.Workspace, s
 		case set.Value == "" && removeEmpty && !ok:
 		case set.Value == "" && removeEmpty:
 			err = s.drop(ctx, tx, old, denied)
+		case set.Value == "" && old.Sensitive:
 		default:
 			err = s.put(ctx, tx, w, old, set, denied)
 		}
@@ -260,16 +262,22 @@ func (s *Service) Merge(ctx context.Context, tx *db.Tx, w workspace.Workspace, s
 }
 
 // Replace makes sets the whole set of Terraform variables. A sensitive one was
-// handed out as an empty string; echoed back empty it keeps its value. A change
-// fails with denied if that is not nil.
+// handed out as an empty string; echoed back empty it keeps its value. Of a key
+// that comes twice the last value counts. A change fails with denied if that is
+// not nil.
 func (s *Service) Replace(ctx context.Context, tx *db.Tx, w workspace.Workspace, sets []Set, denied error) error {
 	have, err := s.terraform(ctx, tx, w.ID)
 	if err != nil {
 		return err
 	}
-	keep := map[string]bool{}
-	for _, set := range sets {
-		keep[set.Key] = true
+	last := make(map[string]int, len(sets))
+	for i, set := range sets {
+		last[set.Key] = i
+	}
+	for i, set := range sets {
+		if last[set.Key] != i {
+			continue
+		}
 		if old, ok := have[set.Key]; ok && old.Sensitive && set.Value == "" {
 			continue
 		}
@@ -278,7 +286,7 @@ func (s *Service) Replace(ctx context.Context, tx *db.Tx, w workspace.Workspace,
 		}
 	}
 	for k, v := range have {
-		if !keep[k] {
+		if _, keep := last[k]; !keep {
 			if err := s.drop(ctx, tx, v, denied); err != nil {
 				return err
 			}
@@ -304,9 +312,11 @@ func (s *Service) drop(ctx context.Context, tx *db.Tx, v Variable, denied error)
 	return err
 }
 
-// put inserts a Terraform variable or changes old; a sensitive one stays so.
+// put inserts a Terraform variable or changes old; a sensitive one stays so,
+// and writing it is always a change: else whoever may not write could find out
+// its value by trying.
 func (s *Service) put(ctx context.Context, tx *db.Tx, w workspace.Workspace, old Variable, set Set, denied error) error {
-	if old.ID != "" && old.Value == set.Value && old.HCL == set.HCL {
+	if old.ID != "" && !old.Sensitive && old.Value == set.Value && old.HCL == set.HCL {
 		return nil
 	}
 	v := Variable{OrgID: w.OrgID, WorkspaceID: w.ID, Key: set.Key, Value: set.Value, HCL: set.HCL, Category: Terraform}

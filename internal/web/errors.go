@@ -89,10 +89,15 @@ func writeV2Error(w http.ResponseWriter, r *http.Request, err error) {
 func writeV1Error(w http.ResponseWriter, r *http.Request, err error) {
 	logError(r, err)
 	code := status[core.KindOf(err)]
-	msg, field := core.Message(err), "base"
+	field := "base"
 	if e, ok := errors.AsType[*core.Error](err); ok && e.Field != "" {
 		field = e.Field
 	}
+	retryAfter(w, code)
+	writeV1Body(w, r, code, field, core.Message(err))
+}
+
+func writeV1Body(w http.ResponseWriter, r *http.Request, code int, field, msg string) {
 	var body any = map[string][]string{field: {msg}}
 	if strings.HasPrefix(r.UserAgent(), "AtlasGo/") {
 		if field != "base" {
@@ -100,7 +105,6 @@ func writeV1Error(w http.ResponseWriter, r *http.Request, err error) {
 		}
 		body = []string{msg}
 	}
-	retryAfter(w, code)
 	writeJSON(w, r, code, "application/json", map[string]any{"errors": body})
 }
 
@@ -120,7 +124,7 @@ func writeFor(w http.ResponseWriter, r *http.Request, err error) {
 // writeStatus is writeFor with a status that no kind has.
 func writeStatus(w http.ResponseWriter, r *http.Request, code int, err *core.Error) {
 	if strings.HasPrefix(r.URL.Path, "/api/v1/") {
-		writeJSON(w, r, code, "application/json", map[string]any{"errors": map[string][]string{"base": {err.Msg}}})
+		writeV1Body(w, r, code, "base", err.Msg)
 		return
 	}
 	writeJSON(w, r, code, jsonapi.MediaType, map[string]any{"errors": []v2Error{{Status: strconv.Itoa(code), Title: strings.ToLower(http.StatusText(code)), Detail: err.Msg}}})
