@@ -1,5 +1,647 @@
 package run
 
-import "interlock/internal/web"
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
 
-func (s *Service) pages(*web.Router) {}
+	"github.com/a-h/templ"
+
+	"interlock/internal/authz"
+	"interlock/internal/core"
+	"interlock/internal/jsonapi"
+	"interlock/internal/tfdata"
+	"interlock/internal/web"
+	"interlock/internal/web/ui"
+	"interlock/internal/workspace"
+)
+
+func (s *Service) pages(rt *web.Router) {
+	rt.Page("GET /app/{org}/{workspace}", s.pageOverview)
+	rt.Page("POST /app/{org}/{workspace}/lock", s.pageLock)
+	rt.Page("POST /app/{org}/{workspace}/unlock", s.pageUnlock)
+	rt.Page("GET /app/{org}/{workspace}/runs", s.pageRuns)
+	rt.Page("POST /app/{org}/{workspace}/runs", s.pageQueue)
+	rt.Page("GET /app/{org}/{workspace}/runs/{run}", s.pageRun)
+	rt.Page("POST /app/{org}/{workspace}/runs/{run}/{action}", s.pageAct)
+	rt.Stream("GET /app/{org}/{workspace}/runs/{run}/events", s.pageEvents)
+	rt.Stream("GET /app/{org}/{workspace}/runs/{run}/log/{phase}", s.pageLog)
+}
+
+func (s *Service) workspaceOf(r *http.Request) (workspace.View, error) {
+	return s.Workspaces.ByName(r.Context(), r.PathValue("org"), r.PathValue("workspace"))
+}
+
+// Numbers of runs that a page shows.
+const (
+	recentRuns = 5
+	runsOfPage = 30
+)
+
+// An overview is the first page of a workspace.
+type overview struct {
+	workspace.View
+	Base    string // of the server
+	Current *View
+	Recent  []View
+	State   *tfdata.State // of the current state, if the reader may read outputs
+
+	Queue, Lock ui.Form
+}
+
+func (s *Service) pageOverview(r *http.Request) (web.Answer, error) {
+	return s.overviewPage(r, ui.Form{}, ui.Form{}, 0)
+}
+
+func (s *Service) overviewPage(r *http.Request, queue, lock ui.Form, code int) (web.Answer, error) {
+	w, err := s.workspaceOf(r)
+	if err != nil {
+		return web.Answer{}, err
+	}
+	o := overview{View: w, Base: s.Signer.Base, Queue: queue, Lock: lock}
+	if w.Can.Has(core.ReadRuns) {
+		if o.Recent, _, err = s.List(r.Context(), w.ID, Filter{PlanOnly: true}, jsonapi.Page{Number: 1, Size: recentRuns}); err != nil {
+			return web.Answer{}, err
+		}
+		if w.CurrentRunID != "" {
+			v, err := s.Get(r.Context(), w.CurrentRunID)
+			if err != nil {
+				return web.Answer{}, err
+			}
+			o.Current = &v
+		}
+	}
+	if w.StateID != "" && w.Can.Has(core.ReadOutputs) {
+		if o.State, err = s.stateOf(r.Context(), w.ID); err != nil {
+			return web.Answer{}, err
+		}
+	}
+	if r.Header.Get("HX-Request") != "" {
+		return web.Show(overviewRuns(o))
+	}
+	return web.Answer{Page: overviewPage(o), Status: code}, nil
+}
+
+func (s *Service) stateOf(ctx context.Context, ws core.ID) (*tfdata.State, error) {
+	v, err := s.States.CurrentOf(ctx, ws, core.ReadOutputs)
+	if core.KindOf(err) == core.NotFound {
+		return nil, nil // hidden meanwhile
+	}
+	if err != nil {
+		return nil, err
+	}
+	raw, err := s.States.Raw(ctx, v)
+	if err != nil {
+		return nil, err
+	}
+	st, err := tfdata.ParseState(raw)
+	return &st, err
+}
+
+func (s *Service) pageLock(r *http.Request) (web.Answer, error) {
+	w, err := s.workspaceOf(r)
+	if err != nil {
+		return web.Answer{}, err
+	}
+	_, err = s.Workspaces.LockWorkspace(r.Context(), w.ID, strings.TrimSpace(r.PostFormValue("reason")))
+	return s.relocked(r, w, err)
+}
+
+func (s *Service) pageUnlock(r *http.Request) (web.Answer, error) {
+	w, err := s.workspaceOf(r)
+	if err != nil {
+		return web.Answer{}, err
+	}
+	unlock := s.Workspaces.UnlockWorkspace
+	if r.PostFormValue("force") == "true" {
+		unlock = s.Workspaces.ForceUnlock
+	}
+	_, err = unlock(r.Context(), w.ID)
+	return s.relocked(r, w, err)
+}
+
+func (s *Service) relocked(r *http.Request, w workspace.View, err error) (web.Answer, error) {
+	if ui.Typo(err) || core.KindOf(err) == core.Unavailable {
+		return s.overviewPage(r, ui.Form{}, ui.Refused(r.PostForm, err), http.StatusConflict)
+	}
+	return web.Answer{Goto: ui.WorkspacePath(w.OrgName, w.Name)}, err
+}
+
+// pageQueue queues a run of the latest configuration.
+func (s *Service) pageQueue(r *http.Request) (web.Answer, error) {
+	w, err := s.workspaceOf(r)
+	if err != nil {
+		return web.Answer{}, err
+	}
+	n := New{Message: strings.TrimSpace(ui.Text(r.PostFormValue("message"))), Source: "tfe-ui"}
+	if n.Message == "" {
+		n.Message = "Queued on the page"
+	}
+	yes := true
+	switch r.PostFormValue("kind") {
+	case "plan-only":
+		n.PlanOnly = &yes
+	case "destroy":
+		n.IsDestroy = true
+	case "refresh-only":
+		n.RefreshOnly = true
+	}
+	run, err := s.Create(r.Context(), w.ID, n)
+	if ui.Typo(err) {
+		return s.overviewPage(r, ui.Refused(r.PostForm, err), ui.Form{}, http.StatusUnprocessableEntity)
+	}
+	return web.Answer{Goto: ui.WorkspacePath(w.OrgName, w.Name, "runs", string(run.ID))}, err
+}
+
+func (s *Service) pageRuns(r *http.Request) (web.Answer, error) {
+	w, err := s.workspaceOf(r)
+	if err != nil {
+		return web.Answer{}, err
+	}
+	q := r.URL.Query()
+	p := jsonapi.Page{Number: ui.PageNumber(q), Size: runsOfPage}
+	vs, total, err := s.List(r.Context(), w.ID, Filter{PlanOnly: true}, p)
+	if err != nil {
+		return web.Answer{}, err
+	}
+	if r.Header.Get("HX-Request") != "" {
+		return web.Show(runsList(w, vs, total, p))
+	}
+	return web.Show(runsPage(w, vs, total, p))
+}
+
+// A detail is everything that the page of a run shows.
+type detail struct {
+	View
+	Flags    Flags
+	Events   []Event
+	Comments []Comment
+
+	Summary      *tfdata.Summary
+	SummaryFault string
+
+	PlanLog, ApplyLog logPiece
+
+	Act  ui.Form // the form of actions, if one was refused
+	Word ui.Form // the form of comments, likewise
+}
+
+// A logPiece is the end of a log as far as it goes now.
+type logPiece struct {
+	Lines []logLine
+	Next  int64 // where to go on reading
+	Cut   bool  // there is more before it
+}
+
+func (d detail) path(below ...string) string {
+	return ui.WorkspacePath(d.Workspace.OrgName, d.Workspace.Name, append([]string{"runs", string(d.ID)}, below...)...)
+}
+
+func (d detail) events() string {
+	return d.path("events") + fmt.Sprintf("?plan=%d&apply=%d", d.PlanLog.Next, d.ApplyLog.Next)
+}
+
+// may reports whether the reader has the right to act on the run at all.
+func (d detail) may(want core.Right) bool { return d.Can.Has(want) }
+
+// version names what a region shows, so that a page is only touched when
+// something has changed. It takes plain values: a pointer would name a place.
+func version(of ...any) string {
+	h := fnv.New64a()
+	fmt.Fprintf(h, "%+v", of)
+	return strconv.FormatUint(h.Sum64(), 36)
+}
+
+// runOf returns the run of a request, which must be of the workspace in its
+// path.
+func (s *Service) runOf(r *http.Request) (View, error) {
+	v, err := s.Get(r.Context(), core.ID(r.PathValue("run")))
+	if err == nil && (!strings.EqualFold(v.Workspace.OrgName, r.PathValue("org")) || !strings.EqualFold(v.Workspace.Name, r.PathValue("workspace"))) {
+		err = authz.ErrHidden()
+	}
+	return v, err
+}
+
+// detailOf loads what a page shows of v besides its plan and its logs.
+func (s *Service) detailOf(ctx context.Context, v View) (d detail, err error) {
+	d = detail{View: v, Flags: s.Flags(ctx, v)}
+	if d.Events, err = s.Events(ctx, v.ID); err != nil {
+		return d, err
+	}
+	d.Comments, err = s.Comments(ctx, v.ID)
+	return d, err
+}
+
+// summarize adds the changes of the plan. Making the documents of a plan may
+// take the engine a while; without wait only those are read that exist.
+func (s *Service) summarize(ctx context.Context, d *detail, wait bool) {
+	if !d.planned() || d.Summary != nil || !wait && d.Plan.RedactedObject == "" {
+		return
+	}
+	sum, err := s.PlanSummary(ctx, d.View)
+	switch {
+	case err == nil:
+		d.Summary = sum
+	case ctx.Err() == nil:
+		d.SummaryFault = core.Message(err)
+	}
+}
+
+// planned reports whether there is a plan to show.
+func (d detail) planned() bool { return d.PlanObject != "" || d.Plan.Status == PhaseFinished }
+
+// shownLog is how much of the end of a log a page begins with, in bytes.
+const shownLog = 256 << 10
+
+// logEnd reads the end of a log as far as it goes now.
+func (s *Service) logEnd(ctx context.Context, p Phase) (out logPiece, err error) {
+	out.Next = max(0, p.LogSize+1-shownLog)
+	out.Cut = out.Next > 0
+	var b []byte
+	for at := out.Next; ; {
+		t, err := s.readLog(ctx, p.ID, at, shownLog)
+		if err != nil {
+			return out, err
+		}
+		b = append(b, t.Data...)
+		at = t.Next
+		if len(t.Data) > 0 && !t.End && len(b) < 2*shownLog {
+			continue
+		}
+		if i := bytes.IndexByte(b, '\n'); out.Cut && i >= 0 {
+			b = b[i+1:]
+			out.Next += int64(i + 1)
+		}
+		lines, used := logLines(b, t.End)
+		out.Lines, out.Next = lines, out.Next+int64(used)
+		return out, nil
+	}
+}
+
+func (s *Service) pageRun(r *http.Request) (web.Answer, error) {
+	v, err := s.runOf(r)
+	if err != nil {
+		return web.Answer{}, err
+	}
+	return s.runPage(r, v, ui.Form{}, ui.Form{}, 0)
+}
+
+func (s *Service) runPage(r *http.Request, v View, act, word ui.Form, code int) (web.Answer, error) {
+	d, err := s.detailOf(r.Context(), v)
+	if err != nil {
+		return web.Answer{}, err
+	}
+	d.Act, d.Word = act, word
+	s.summarize(r.Context(), &d, r.URL.Query().Has("changes"))
+	if d.PlanLog, err = s.logEnd(r.Context(), v.Plan); err != nil {
+		return web.Answer{}, err
+	}
+	d.ApplyLog, err = s.logEnd(r.Context(), v.Apply)
+	return web.Answer{Page: runPage(d), Status: code}, err
+}
+
+// pageAct does one of the things that can be done with a run.
+func (s *Service) pageAct(r *http.Request) (web.Answer, error) {
+	v, err := s.runOf(r)
+	if err != nil {
+		return web.Answer{}, err
+	}
+	comment := ui.Text(r.PostFormValue("comment"))
+	ctx := r.Context()
+	switch r.PathValue("action") {
+	case "confirm":
+		err = s.Confirm(ctx, v.ID, comment)
+	case "discard":
+		err = s.Discard(ctx, v.ID, comment)
+	case "cancel":
+		err = s.Cancel(ctx, v.ID, comment)
+	case "force-cancel":
+		err = s.ForceCancel(ctx, v.ID, comment)
+	case "force-execute":
+		err = s.ForceExecute(ctx, v.ID)
+	case "comment":
+		if _, err = s.Comment(ctx, v.ID, ui.Text(r.PostFormValue("body"))); ui.Typo(err) {
+			return s.runPage(r, v, ui.Form{}, ui.Refused(r.PostForm, err), http.StatusUnprocessableEntity)
+		}
+	default:
+		err = authz.ErrHidden()
+	}
+	if ui.Typo(err) {
+		f := ui.Refused(r.PostForm, err)
+		if v, err = s.runOf(r); err != nil { // it may have moved
+			return web.Answer{}, err
+		}
+		return s.runPage(r, v, f, ui.Form{}, http.StatusConflict)
+	}
+	return web.Answer{Goto: detail{View: v}.path()}, err
+}
+
+// pageLog serves the log of a phase as it is, without its frame.
+func (s *Service) pageLog(w http.ResponseWriter, r *http.Request) error {
+	v, err := s.runOf(r)
+	if err != nil {
+		return err
+	}
+	p := v.Plan
+	switch PhaseKind(r.PathValue("phase")) {
+	case PlanPhase:
+	case ApplyPhase:
+		p = v.Apply
+	default:
+		return authz.ErrHidden()
+	}
+	h := w.Header()
+	h.Set("Content-Type", "text/plain; charset=utf-8")
+	h.Set("Content-Disposition", fmt.Sprintf(`attachment; filename="%s-%d-%s.log"`, v.Workspace.Name, v.Number, p.Kind))
+	_, err = io.Copy(w, &logReader{ctx: r.Context(), s: s, phase: p.ID, size: p.LogSize})
+	return err
+}
+
+const (
+	// streamLife is when a page has to connect anew, and with that to show that
+	// its reader is still signed in.
+	streamLife = 10 * time.Minute
+	// streamTick is how often a stream looks by itself: at what other servers
+	// do, and at what moves with time alone.
+	streamTick = 3 * time.Second
+	// streamWrite is how long a reader may take to take what is sent.
+	streamWrite = 30 * time.Second
+)
+
+// A stream tells the page of one run what is new.
+type stream struct {
+	s    *Service
+	w    http.ResponseWriter
+	out  bytes.Buffer
+	at   map[PhaseKind]int64
+	done map[PhaseKind]bool
+	sent map[string]string // what regions show
+	d    detail
+}
+
+// pageEvents follows a run: regions of its page as they change, lines of its
+// logs as they come, and the word that nothing more will.
+func (s *Service) pageEvents(w http.ResponseWriter, r *http.Request) error {
+	v, err := s.runOf(r)
+	if err != nil {
+		return err
+	}
+	st := stream{s: s, w: w, at: map[PhaseKind]int64{}, done: map[PhaseKind]bool{}, sent: map[string]string{}}
+	if st.at[PlanPhase], st.at[ApplyPhase], err = offsets(r); err != nil {
+		return err
+	}
+	moved, stop := s.Bus.Listen(Topic(v.ID))
+	defer stop()
+	beside, stop := s.Bus.Listen(WorkspaceTopic(v.WorkspaceID))
+	defer stop()
+	plan, stop := s.Bus.Listen(LogTopic(v.Plan.ID))
+	defer stop()
+	apply, stop := s.Bus.Listen(LogTopic(v.Apply.ID))
+	defer stop()
+	tick := time.NewTicker(streamTick)
+	defer tick.Stop()
+	life := time.NewTimer(streamLife)
+	defer life.Stop()
+
+	h := w.Header()
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("X-Accel-Buffering", "no") // or a proxy keeps it to itself
+	// The connection may serve other requests afterwards.
+	defer http.NewResponseController(w).SetWriteDeadline(time.Time{})
+	ctx := r.Context()
+	for look := true; ; {
+		if look {
+			v, err = s.runOf(r)
+		}
+		if err == nil {
+			err = st.step(ctx, v, look)
+		}
+		if err == nil && v.Ended() && st.done[PlanPhase] && st.done[ApplyPhase] {
+			st.event("end", "")
+			return st.flush()
+		}
+		if err == nil {
+			err = st.flush()
+		}
+		if err != nil {
+			return st.broken(ctx, err)
+		}
+		look = true
+		select {
+		case <-moved:
+		case <-beside:
+		case <-tick.C:
+			st.out.WriteString(":\n\n") // finds out whether anyone still listens
+		case <-plan:
+			look = false
+		case <-apply:
+			look = false
+		case <-life.C:
+			return nil
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// broken ends a stream that has begun: it is too late for an error page.
+func (st *stream) broken(ctx context.Context, err error) error {
+	if ctx.Err() != nil || core.KindOf(err) != core.Internal {
+		return nil
+	}
+	if len(st.sent) == 0 {
+		return err
+	}
+	return nil
+}
+
+// offsets reads where the logs of a page end: from what the browser saw last,
+// or from the page's own address.
+func offsets(r *http.Request) (plan, apply int64, err error) {
+	a, b := r.URL.Query().Get("plan"), r.URL.Query().Get("apply")
+	if last := r.Header.Get("Last-Event-ID"); last != "" {
+		a, b, _ = strings.Cut(last, ".")
+	}
+	plan, err1 := strconv.ParseInt(a, 10, 64)
+	apply, err2 := strconv.ParseInt(b, 10, 64)
+	if err1 != nil || err2 != nil || plan < 0 || apply < 0 {
+		return 0, 0, core.Errorf(core.Malformed, "the place in the logs cannot be read")
+	}
+	return plan, apply, nil
+}
+
+// step sends what is new; look says that the run may have moved, not only its
+// logs.
+func (st *stream) step(ctx context.Context, v View, look bool) (err error) {
+	if look {
+		sum, fault := st.d.Summary, st.d.SummaryFault
+		if st.d, err = st.s.detailOf(ctx, v); err != nil {
+			return err
+		}
+		st.d.Summary, st.d.SummaryFault = sum, fault
+		for _, c := range []templ.Component{runHead(st.d), runSide(st.d), runComments(st.d)} {
+			if err := st.region(ctx, c); err != nil {
+				return err
+			}
+		}
+	}
+	for _, p := range []Phase{v.Plan, v.Apply} {
+		if err := st.log(ctx, p); err != nil {
+			return err
+		}
+	}
+	if !look || !st.d.planned() || st.d.Summary != nil || st.d.SummaryFault != "" {
+		return nil
+	}
+	// The changes come last: the engine may need a while to tell them.
+	if err := st.region(ctx, runChanges(st.d)); err != nil {
+		return err
+	}
+	if err := st.flush(); err != nil {
+		return err
+	}
+	st.s.summarize(ctx, &st.d, true)
+	return st.region(ctx, runChanges(st.d))
+}
+
+// region sends a part of the page if it is not as it was sent last.
+func (st *stream) region(ctx context.Context, c templ.Component) error {
+	var b strings.Builder
+	if err := c.Render(ctx, &b); err != nil {
+		return err
+	}
+	html := b.String()
+	// Its first tag names the region and its version.
+	tag, _, _ := strings.Cut(html, ">")
+	name, _, _ := strings.Cut(tag, " data-version")
+	if st.sent[name] == tag {
+		return nil
+	}
+	st.sent[name] = tag
+	st.event("region", html)
+	return nil
+}
+
+// log sends the lines of a log that are whole, as far as they go.
+func (st *stream) log(ctx context.Context, p Phase) error {
+	for !st.done[p.Kind] {
+		t, err := st.s.readLog(ctx, p.ID, st.at[p.Kind], 2*maxLine)
+		if err != nil {
+			return err
+		}
+		lines, used := logLines(t.Data, t.End)
+		st.at[p.Kind] += int64(used)
+		st.done[p.Kind] = t.End
+		if len(lines) > 0 {
+			var b strings.Builder
+			if err := renderLog(lines).Render(ctx, &b); err != nil {
+				return err
+			}
+			fmt.Fprintf(&st.out, "id: %d.%d\n", st.at[PlanPhase], st.at[ApplyPhase])
+			st.event(string(p.Kind), b.String())
+			if err := st.flush(); err != nil {
+				return err
+			}
+		}
+		if used == 0 || t.End {
+			return nil
+		}
+	}
+	return nil
+}
+
+// event writes one event. A carriage return would end a line of it.
+func (st *stream) event(name, data string) {
+	fmt.Fprintf(&st.out, "event: %s\n", name)
+	for line := range strings.SplitSeq(strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(data), "\n") {
+		fmt.Fprintf(&st.out, "data: %s\n", line)
+	}
+	st.out.WriteString("\n")
+}
+
+func (st *stream) flush() error {
+	if st.out.Len() == 0 {
+		return nil
+	}
+	rc := http.NewResponseController(st.w)
+	if err := rc.SetWriteDeadline(time.Now().Add(streamWrite)); err != nil {
+		return err
+	}
+	if _, err := st.w.Write(st.out.Bytes()); err != nil {
+		return err
+	}
+	st.out.Reset()
+	return rc.Flush()
+}
+
+// headline says in a sentence what the run does.
+func (d detail) headline() string {
+	var s string
+	switch {
+	case d.IsDestroy && d.PlanOnly:
+		s = "Plans the destruction of everything this workspace manages, and destroys nothing."
+	case d.IsDestroy:
+		s = "Destroys everything this workspace manages, once the plan is confirmed."
+	case d.RefreshOnly && d.PlanOnly:
+		s = "Compares the state with what is really there, and changes nothing."
+	case d.RefreshOnly:
+		s = "Brings the state up to what is really there, and changes no resource."
+	case d.PlanOnly:
+		s = "Plans only: it can never be applied."
+	case d.SavePlan:
+		s = "Plans and saves the plan, to be applied later."
+	case d.AutoApply:
+		s = "Plans and applies without asking."
+	default:
+		s = "Plans, and applies once the plan is confirmed."
+	}
+	if len(d.Targets) > 0 {
+		s += " Only for " + some(d.Targets) + "."
+	}
+	if len(d.Replaces) > 0 {
+		s += " Replaces " + some(d.Replaces) + "."
+	}
+	if !d.Refresh {
+		s += " The state is not refreshed first."
+	}
+	return s
+}
+
+// some names the first few of a list.
+func some(list []string) string {
+	if len(list) > 3 {
+		return strings.Join(list[:3], ", ") + fmt.Sprintf(" and %d more", len(list)-3)
+	}
+	return strings.Join(list, ", ")
+}
+
+// words say an event of the history for a reader.
+func (e Event) words() string {
+	switch e.Event {
+	case "created":
+		return "Queued"
+	case "cancel_asked":
+		return "Cancel asked for"
+	case "force_cancel_asked":
+		return "Force-cancel asked for"
+	case string(core.Requeue):
+		return "Planning again: its worker was lost"
+	}
+	return ui.StatusName(e.To)
+}
+
+// host is where the CLI finds the server, for a cloud block.
+func host(base string) string {
+	u, err := url.Parse(base)
+	if err != nil {
+		return base
+	}
+	return u.Host
+}
