@@ -400,7 +400,8 @@ func (x *trial) versions(t *testing.T, w *workspace) {
 // An engine that is killed between the last thing it had a resource do and the
 // writing of that down cannot have written it down: the resources are made one
 // after the other, so that is one resource at most, and of a run that did not
-// succeed.
+// succeed. OpenTofu writes its state every 20 s only unless it is asked to
+// stop; what it was killed with in its memory nobody can save.
 func (x *trial) effects(t *testing.T, w *workspace, r servertest.Resource) {
 	t.Helper()
 	var done []entry
@@ -428,7 +429,7 @@ func (x *trial) effects(t *testing.T, w *workspace, r servertest.Resource) {
 		}
 	}
 	x.missing += gone
-	if gone > 1 || gone > 0 && applied {
+	if gone > 1 && !x.s.lossy || gone > 0 && applied {
 		code, kept, _ := x.s.ask("GET", "/api/v2/applies/"+r.Rel("apply")+"/errored-state", nil)
 		t.Errorf("run %s (%s: %s): %d of the %d resources that it made are not in the state\nerrored-state: %d %.300q\nstate: %.600s",
 			r.ID, r.Str("status"), r.Str("reason-text"), gone, len(done), code, kept, raw)

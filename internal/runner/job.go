@@ -306,8 +306,7 @@ func (j *job) apply(ctx context.Context) error {
 		out.Outcome, out.Failure = j.verdict(ctx, cause, canceled, res.Killed, res.ExitCode, "apply")
 	}
 	if started {
-		stateID := j.w.Run.PlanStateID
-		err := insist(ctx, j.r.handed, "store state", func() error { return j.r.stage(ctx, &out, res.State, res.Damaged, stateID) })
+		err := insist(ctx, j.r.handed, "store state", func() error { return j.r.stage(ctx, &out, j.w.Run.ID, res.State, res.Damaged, j.w.Run.PlanStateID) })
 		if err != nil {
 			// The area keeps the state; the next start of this node saves it.
 			return err
@@ -350,7 +349,7 @@ func (j *job) runApply(ctx context.Context) (res executor.ApplyResult, started b
 			return res, false, failure{"state-unreadable", core.Wrap(err, core.Invalid, "the current state cannot be read: "+core.Message(err))}
 		}
 	}
-	res, err = j.r.Exec.Apply(ctx, executor.ApplySpec{Spec: spec, Plan: plan, State: raw})
+	res, err = j.r.Exec.Apply(ctx, executor.ApplySpec{Spec: spec, Plan: plan, State: raw, OnState: keepState(area), StateEvery: keepEvery(raw)})
 	return res, true, err
 }
 
@@ -360,18 +359,26 @@ func empty(dir string) bool {
 }
 
 // stage makes durable what an apply left: a state that differs from the one it
-// began with, or bytes that are no state.
-func (r *Runner) stage(ctx context.Context, out *run.Applied, raw, damaged []byte, before core.ID) error {
-	if len(raw) > 0 {
-		st, err := r.States.StageIfNew(ctx, raw, before)
-		if err == nil {
-			out.State = st
-			return nil
-		}
-		if core.KindOf(err) != core.Invalid {
+// began with, and bytes that are no state.
+func (r *Runner) stage(ctx context.Context, out *run.Applied, id core.ID, left, torn []byte, before core.ID) error {
+	area, err := executor.OpenArea(r.Root, string(id))
+	if err != nil {
+		return err
+	}
+	whole, damaged, kept, err := wholeState(area, left, torn)
+	if err != nil {
+		return fmt.Errorf("read the copy of the state: %w", err)
+	}
+	var note string
+	if len(whole) > 0 {
+		st, err := r.States.StageIfNew(ctx, whole, before)
+		if core.KindOf(err) == core.Invalid {
+			damaged = whole
+		} else if err != nil {
 			return err
+		} else if out.State = st; kept && st != nil {
+			note = " The engine was cut off while it wrote its state; the last whole one before was saved."
 		}
-		damaged = raw
 	}
 	if len(damaged) > 0 {
 		st, err := r.States.StageBroken(ctx, damaged)
@@ -379,7 +386,8 @@ func (r *Runner) stage(ctx context.Context, out *run.Applied, raw, damaged []byt
 			return err
 		}
 		out.Broken = &st
-		out.Failure.Text += " The engine left a state file that is not whole; it is kept under errored-state."
+		note += " The engine left a state file that is not whole; it is kept under errored-state."
 	}
+	out.Failure.Text += note
 	return nil
 }

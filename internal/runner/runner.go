@@ -207,7 +207,7 @@ func (r *Runner) recoverOne(ctx context.Context, l run.Lost) error {
 	case exit != nil:
 		out.Outcome, out.Failure = run.Failed, run.Failure{Code: "engine-failed", Text: "The engine failed; its message is at the end of the log. The server stopped before it could say so."}
 	}
-	if err := r.stage(ctx, &out, raw, nil, l.State); err != nil {
+	if err := r.stage(ctx, &out, l.RunID, raw, nil, l.State); err != nil {
 		return err
 	}
 	slog.InfoContext(ctx, "apply was cut off by a restart", "run", l.RunID, "outcome", out.Failure.Code)
