@@ -105,7 +105,7 @@ func (s *Server) openStores(ctx context.Context) (err error) {
 		return UsageError{fmt.Sprintf("setting encryption-key: the value cannot be used; %v", err)}
 	}
 	if s.db, err = db.Open(ctx, c.Database); err != nil {
-		return fmt.Errorf("setting database: %q cannot be opened: %w", hideSecret("database", c.Database), err)
+		return fmt.Errorf("setting database: %q cannot be opened: %s", hideSecret("database", c.Database), oneLine(err))
 	}
 	if s.box, err = secret.Open(ctx, s.db, key); err != nil {
 		return fmt.Errorf("setting encryption-key: %w", err)
@@ -115,6 +115,9 @@ func (s *Server) openStores(ctx context.Context) (err error) {
 	}
 	return nil
 }
+
+// oneLine tells an error in one line, whatever a driver made of it.
+func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
 
 func (s *Server) openExecutor(context.Context) error {
 	self, err := os.Executable()
@@ -128,11 +131,6 @@ func (s *Server) openExecutor(context.Context) error {
 	if s.exec, err = executor.New(executor.Config{DataDir: s.cfg.DataDir, Sandbox: box}); err != nil {
 		return err
 	}
-	log := slog.Info
-	if box.Name() == "none" {
-		log = slog.Warn
-	}
-	log("sandbox of runs: "+box.Name(), "note", box.Note())
 	s.catalog = executor.NewCatalog(executor.CatalogConfig{DataDir: s.cfg.DataDir, EnginePath: s.cfg.EnginePath, Mirror: s.cfg.EngineMirror})
 	return nil
 }
@@ -275,6 +273,11 @@ func (s *Server) serve(ctx context.Context, ready func(*Server)) error {
 	work, stopWork := context.WithCancel(ctx)
 	defer stopWork()
 	go func() { worked <- s.runner.Run(work) }()
+	log := slog.Info
+	if s.exec.Sandbox().Name() == "none" {
+		log = slog.Warn
+	}
+	log("sandbox of runs: "+s.exec.Sandbox().Name(), "note", s.exec.Sandbox().Note())
 	ready(s)
 
 	var err error

@@ -124,8 +124,22 @@ func settings() []setting {
 			}
 			return nil
 		}},
-		{"engine-path", "", "a terraform or tofu binary to offer as its own version (default: found on PATH)", text(func(c *Config) *string { return &c.EnginePath })},
-		{"engine-mirror", "", "URL or directory from which engine versions are fetched (default: the official download)", text(func(c *Config) *string { return &c.EngineMirror })},
+		{"engine-path", "", "a terraform or tofu binary to offer as its own version (default: found on PATH)", func(c *Config, v string) error {
+			if fi, err := os.Stat(v); v != "" && (err != nil || fi.IsDir() || fi.Mode()&0o111 == 0) {
+				return errors.New("allowed: the path of a terraform or tofu binary")
+			}
+			c.EnginePath = v
+			return nil
+		}},
+		{"engine-mirror", "", "URL or directory from which engine versions are fetched (default: the official download)", func(c *Config, v string) error {
+			u, err := url.Parse(v)
+			web := err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != ""
+			if fi, serr := os.Stat(v); v != "" && !web && (serr != nil || !fi.IsDir()) {
+				return errors.New("allowed: http://…, https://… or a directory")
+			}
+			c.EngineMirror = v
+			return nil
+		}},
 		{"sandbox", "auto", "isolation of runs", text(func(c *Config) *string { return &c.Sandbox }, "auto", "bwrap", "landlock", "none")},
 		{"shutdown-grace", "2m", "how long running phases may finish on SIGTERM", func(c *Config, v string) (err error) {
 			if c.ShutdownGrace, err = time.ParseDuration(v); err != nil || c.ShutdownGrace < 0 {

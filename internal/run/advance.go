@@ -2,6 +2,7 @@ package run
 
 import (
 	"context"
+	"time"
 
 	"interlock/internal/authz"
 	"interlock/internal/core"
@@ -161,6 +162,29 @@ func (s *Service) dropStale(ctx context.Context, tx *db.Tx, ws core.ID) ([]Run, 
 		}
 	}
 	return rs, err
+}
+
+// savedFor is how long a saved plan can be applied.
+const savedFor = 30 * 24 * time.Hour
+
+// ExpireSaved discards saved plans that nobody applied for too long.
+func (s *Service) ExpireSaved(ctx context.Context) error {
+	var rs []Run
+	err := s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) (err error) {
+		rs, err = db.All(ctx, tx, scan, `SELECT `+columns+` FROM run r WHERE r.ended_at IS NULL AND r.status = 'planned_and_saved' AND r.created_at < $1`, tx.Now().Add(-savedFor))
+		for i := range rs {
+			if err == nil {
+				err = s.advance(platform(ctx), tx, &rs[i], core.Discard, cause{"expired", "Discarded: the saved plan was not applied within 30 days."})
+			}
+		}
+		return err
+	})
+	if err == nil {
+		for _, r := range rs {
+			s.published(r)
+		}
+	}
+	return err
 }
 
 // Deleting refuses to delete a workspace while an apply is at work: what it

@@ -2,6 +2,7 @@ package runner
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -165,8 +166,8 @@ func (r *Runner) sweep(ctx context.Context) {
 			}
 			r.tidy(ctx, core.ID(e.Name()))
 		}
-		if err := r.expired(ctx); err != nil && ctx.Err() == nil {
-			slog.WarnContext(ctx, "look for lost workers", "err", err)
+		if err := errors.Join(r.expired(ctx), r.Runs.ExpireSaved(ctx)); err != nil && ctx.Err() == nil {
+			slog.WarnContext(ctx, "look for lost workers and old plans", "err", err)
 		}
 		for {
 			n, err := r.Runs.ArchiveLogs(ctx, 20)
