@@ -117,7 +117,7 @@ func listPage(w workspace.View, vs []Variable, f ui.Form) templ.Component {
 						return templ_7745c5c3_Err
 					}
 					if v.Sensitive {
-						templ_7745c5c3_Err = ui.Badge("off", "⚿", "Sensitive, not shown").Render(ctx, templ_7745c5c3_Buffer)
+						templ_7745c5c3_Err = ui.Badge("off", "∗", "Sensitive, not shown").Render(ctx, templ_7745c5c3_Buffer)
 						if templ_7745c5c3_Err != nil {
 							return templ_7745c5c3_Err
 						}

@@ -403,7 +403,7 @@ func table(l list) templ.Component {
 					return templ_7745c5c3_Err
 				}
 				if w.Lock.ByPerson() {
-					templ_7745c5c3_Err = ui.Badge("ask", "⚿", "Locked").Render(ctx, templ_7745c5c3_Buffer)
+					templ_7745c5c3_Err = ui.Badge("ask", "■", "Locked").Render(ctx, templ_7745c5c3_Buffer)
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}
@@ -512,7 +512,7 @@ func Heading(w Workspace, can core.Right, active string) templ.Component {
 			return templ_7745c5c3_Err
 		}
 		if w.Lock.ByPerson() {
-			templ_7745c5c3_Err = ui.Badge("ask", "⚿", "Locked by "+w.Lock.String()).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = ui.Badge("ask", "■", "Locked by "+w.Lock.String()).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
