@@ -92,10 +92,10 @@ func (c *cli) try(t *testing.T, binary string, args ...string) (stdout, all stri
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), binary, args...)
 	cmd.Dir, cmd.Env = c.dir, c.env
-	var out, both bytes.Buffer
-	cmd.Stdout, cmd.Stderr = io.MultiWriter(&out, &both), &both
+	var out, msg bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &msg
 	err = cmd.Run()
-	return out.String(), both.String(), err
+	return out.String(), out.String() + msg.String(), err
 }
 
 // run expects success and returns what was printed.
@@ -291,16 +291,21 @@ output "child" { value = "${module.child.y}" }
 					t.Fatalf("git %v: %v: %s", args, err, all)
 				}
 			}
-			if err := os.WriteFile(filepath.Join(c.dir, "uncommitted.tf"), []byte("not HCL {"), 0o644); err != nil {
-				t.Fatal(err)
-			}
-			defer os.Remove(filepath.Join(c.dir, "uncommitted.tf"))
-			if err := os.Rename(filepath.Join(c.dir, "uncommitted.tf"), filepath.Join(c.dir, "uncommitted.txt")); err != nil {
+			// Valid for the client, which reads the directory; a run of it would
+			// have an output more.
+			stray := filepath.Join(c.dir, "uncommitted.tf")
+			if err := os.WriteFile(stray, []byte(`output "stray" { value = "1" }`), 0o644); err != nil {
 				t.Fatal(err)
 			}
 			contains(t, c.run(t, push("-var", "region=asia", "-overwrite=region")...), `uploaded! (v3)`)
+			if err := os.Remove(stray); err != nil {
+				t.Fatal(err)
+			}
 			w.applied(t, w.ann.WaitNewRun(t, ws, 2, "planned").ID)
 			outputs("asia", "a,b", "from the child")
+			if v := w.ann.Get(t, w.state("pushed")).At(t, "outputs", "stray"); v != nil {
+				t.Error("a file that is not committed was in the archive")
+			}
 		})
 		t.Run("refused", func(t *testing.T) {
 			had := len(w.ann.Runs(t, ws))
