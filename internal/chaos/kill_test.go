@@ -541,3 +541,39 @@ func TestChaosEngineKill(t *testing.T) {
 		x.report(t, n, began, fmt.Sprintf("%d came too late", missed))
 	})
 }
+
+// A client may hang up at any time, also while its state is being committed:
+// what is listed has its bytes all the same. Found by TestChaosEngineKill on
+// PostgreSQL, where the bytes of a committed state were deleted.
+func TestClientGoesAwayInTheMiddleOfAState(t *testing.T) {
+	t.Parallel()
+	dbtest.EachURL(t, func(t *testing.T, dsn string) {
+		x := &trial{rng: chance(t), s: newServer(t, dsn)}
+		w := x.s.workspace(t, "w", false, "")
+		answered := 0
+		put := func(serial int, within time.Duration) time.Duration {
+			ctx, cancel := context.WithTimeout(t.Context(), within)
+			defer cancel()
+			began := time.Now()
+			b := fmt.Appendf(nil, `{"version":4,"terraform_version":"1.11.4","serial":%d,"lineage":"00000000-0000-4000-8000-000000000000","outputs":{},"resources":[],"check_results":null}`, serial)
+			if code, _, err := x.s.askCtx(ctx, "PUT", "/api/v1/terraform/state/"+adminName+"/w", b); err == nil && code == 200 {
+				answered++
+			}
+			return time.Since(began)
+		}
+		usual := time.Second
+		for serial := 1; serial <= 300; serial++ {
+			if serial%10 == 1 {
+				usual = put(serial, time.Minute)
+				continue
+			}
+			// Towards the end of the request: that is where it is committed.
+			put(serial, time.Duration((0.5+0.7*x.rng.Float64())*float64(usual)))
+		}
+		x.versions(t, w)
+		t.Logf("%d answered, %d stored", answered, len(w.states))
+		if len(w.states) < answered {
+			t.Errorf("%d states were acknowledged, %d are there", answered, len(w.states))
+		}
+	})
+}

@@ -287,11 +287,26 @@ func (s *Service) Write(ctx context.Context, find func(context.Context, *db.Tx) 
 		v, same, err = Commit(ctx, tx, w, st, run, sub.User(), force)
 		return err
 	})
-	if err != nil || same {
-		return v, same, errors.Join(err, s.Drop(ctx, st))
+	if err != nil {
+		return v, false, s.refused(ctx, st, err)
+	}
+	if same {
+		return v, true, s.Drop(ctx, st)
 	}
 	s.Saved(ws)
 	return v, false, nil
+}
+
+// refused drops what was staged if err says for certain that it was not
+// committed. A client that goes away, or a database, may do so in the middle of
+// the commit: then nobody knows, and an object too many does less harm than a
+// state version without its bytes.
+func (s *Service) refused(ctx context.Context, st Staged, err error) error {
+	switch core.KindOf(err) {
+	case core.Internal, core.Unavailable:
+		return err
+	}
+	return errors.Join(err, s.Drop(ctx, st))
 }
 
 // Raw reads the bytes of a version.

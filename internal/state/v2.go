@@ -267,7 +267,7 @@ func (s *Service) finalize(w http.ResponseWriter, r *http.Request, id core.ID) e
 		return workspace.SetState(ctx, tx, wk.ID, v.ID)
 	})
 	if err != nil {
-		return errors.Join(err, s.Drop(r.Context(), st))
+		return s.refused(r.Context(), st, err)
 	}
 	s.Saved(ws)
 	return nil
@@ -300,7 +300,7 @@ func (s *Service) storeJSON(w http.ResponseWriter, r *http.Request, id core.ID) 
 		return err
 	})
 	if err != nil {
-		return errors.Join(err, s.Blobs.Delete(context.WithoutCancel(r.Context()), object))
+		return s.refused(r.Context(), Staged{Object: object}, err)
 	}
 	return nil
 }
