@@ -46,7 +46,7 @@ func (s *Service) StorePlanFile(ctx context.Context, run core.ID, epoch int64, b
 // and with its secrets removed, in the form that the CLI renders.
 func (s *Service) StoreArtifacts(ctx context.Context, run core.ID, show, schemas []byte) error {
 	var p Phase
-	var sensitive []string
+	var sensitive, secrets []string
 	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
 		r, err := load(ctx, tx, run)
 		if err != nil {
@@ -59,7 +59,7 @@ func (s *Service) StoreArtifacts(ctx context.Context, run core.ID, show, schemas
 			}
 		}
 		if err == nil {
-			sensitive, err = s.sensitiveKeys(r)
+			sensitive, secrets, err = s.sensitive(r)
 		}
 		return err
 	})
@@ -68,6 +68,9 @@ func (s *Service) StoreArtifacts(ctx context.Context, run core.ID, show, schemas
 	}
 	redacted, err := tfdata.RedactPlan(show, sensitive, schemas)
 	if err != nil {
+		return err
+	}
+	if redacted, err = hideSecrets(redacted, secrets); err != nil {
 		return err
 	}
 	forCLI, err := tfdata.ForCLI(redacted, schemas)
@@ -96,17 +99,17 @@ func (s *Service) StoreArtifacts(ctx context.Context, run core.ID, show, schemas
 	})
 }
 
-// sensitiveKeys lists the Terraform variables that the platform knows to be
-// sensitive, also where the configuration does not say so.
-func (s *Service) sensitiveKeys(r Run) ([]string, error) {
+// sensitive lists the Terraform variables that the platform knows to be
+// sensitive, also where the configuration does not say so, and what must not
+// be seen of all variables.
+func (s *Service) sensitive(r Run) (keys, secrets []string, err error) {
 	in, err := s.inputs(r)
-	var out []string
 	for _, v := range in.Variables {
 		if v.Sensitive {
-			out = append(out, v.Key)
+			keys = append(keys, v.Key)
 		}
 	}
-	return out, err
+	return keys, Secrets(in.Variables), err
 }
 
 // planDocument returns one of the JSON documents of a plan, making them first

@@ -138,15 +138,12 @@ func (j *job) spec(ctx context.Context, area *executor.Area, version string) (ex
 	if err != nil {
 		return executor.Spec{}, failure{"engine-missing", err}
 	}
-	env, vars, secrets := map[string]string{}, map[string]executor.Value{}, []string{w.Token.Reveal()}
+	env, vars, secrets := map[string]string{}, map[string]executor.Value{}, append(run.Secrets(w.Variables), w.Token.Reveal())
 	for _, v := range w.Variables {
 		if v.Category == variable.Env {
 			env[v.Key] = v.Value
 		} else {
 			vars[v.Key] = executor.Value{Value: v.Value, HCL: v.HCL}
-		}
-		if v.Sensitive {
-			secrets = append(secrets, v.Value)
 		}
 	}
 	for k, v := range j.environment() {
