@@ -73,7 +73,7 @@ func openBrowser(t *testing.T) *browser {
 	}
 	b := &browser{to: to, waits: map[int]chan reply{}, pages: map[string]*page{}}
 	b.cmd = exec.Command(bin, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage",
-		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions", "--mute-audio",
+		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions", "--mute-audio", "--host-resolver-rules=MAP plain.example 127.0.0.1",
 		"--hide-scrollbars", "--user-data-dir="+t.TempDir(), "--remote-debugging-pipe", "about:blank")
 	b.cmd.ExtraFiles = []*os.File{hears, says}
 	if err := b.cmd.Start(); err != nil {
@@ -719,6 +719,14 @@ func TestPagesWithoutScripts(t *testing.T) {
 			t.Errorf("who may only read sees %v forms on %s", n, path)
 		}
 	}
+	// Over plain HTTP a browser says less of where a form comes from; it is
+	// still our own.
+	plain := b.page(t, strings.Replace(s.URL, "127.0.0.1", "plain.example", 1))
+	plain.signIn("ann", servertest.Password)
+	plain.press("Sign out")
+	plain.until("the way out", "location.pathname === '/signin'")
+	plain.innocent()
+
 	s.User(t, "eve")
 	stranger := b.page(t, s.URL)
 	stranger.signIn("eve", servertest.Password)

@@ -183,6 +183,7 @@ type detail struct {
 	Flags    Flags
 	Events   []Event
 	Comments []Comment
+	Rescue   core.ID // a state of its apply that could not become current
 
 	Summary      *tfdata.Summary
 	SummaryFault string
@@ -235,7 +236,17 @@ func (s *Service) detailOf(ctx context.Context, v View) (d detail, err error) {
 	if d.Events, err = s.Events(ctx, v.ID); err != nil {
 		return d, err
 	}
-	d.Comments, err = s.Comments(ctx, v.ID)
+	if d.Comments, err = s.Comments(ctx, v.ID); err != nil {
+		return d, err
+	}
+	if v.Status != core.Errored && v.Status != core.Canceled || v.Apply.StartedAt == nil || !v.Can.Has(core.ReadState) {
+		return d, nil
+	}
+	sv, err := s.States.QuarantinedOf(ctx, v.ID)
+	if core.KindOf(err) == core.NotFound {
+		return d, nil
+	}
+	d.Rescue = sv.ID
 	return d, err
 }
 
