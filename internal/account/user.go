@@ -227,6 +227,5 @@ func (s *Service) CheckLogin(ctx context.Context, login, password, from string) 
 		return User{}, core.Errorf(core.Unknown, "the name or the password is wrong")
 	}
 	s.logins.forgive("user " + key(login))
-	s.logins.forgive("from " + from)
 	return u, nil
 }

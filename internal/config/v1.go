@@ -29,9 +29,6 @@ func uuid() string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
-// maxV1Name is the limit of a name in the 2017 API; v2 allows longer ones.
-const maxV1Name = 50
-
 func newEnvironment(name string) workspace.Workspace {
 	return workspace.Workspace{Name: name, AllowDestroyPlan: true, StructuredOutput: true, Source: "atlas"}
 }
@@ -56,8 +53,8 @@ func (s *Service) v1CreateEnvironment(r *http.Request) (any, error) {
 	switch {
 	case username == "":
 		return nil, core.Errorf(core.Invalid, "can't be blank").InField("username")
-	case len(name) > maxV1Name:
-		return nil, core.Errorf(core.Invalid, "is too long (maximum is %d characters)", maxV1Name).InField("name")
+	case len(name) > workspace.MaxV1Name:
+		return nil, core.Errorf(core.Invalid, "is too long (maximum is %d characters)", workspace.MaxV1Name).InField("name")
 	}
 	w, err := s.Workspaces.Create(r.Context(), username, "", newEnvironment(name))
 	if err != nil {
@@ -68,8 +65,8 @@ func (s *Service) v1CreateEnvironment(r *http.Request) (any, error) {
 
 // createEnvironment is how terraform push starts an environment.
 func (s *Service) createEnvironment(ctx context.Context, tx *db.Tx, username, name string) (workspace.Workspace, error) {
-	if len(name) > maxV1Name {
-		return workspace.Workspace{}, core.Errorf(core.Invalid, "is too long (maximum is %d characters)", maxV1Name).InField("name")
+	if len(name) > workspace.MaxV1Name {
+		return workspace.Workspace{}, core.Errorf(core.Invalid, "is too long (maximum is %d characters)", workspace.MaxV1Name).InField("name")
 	}
 	w, err := s.Workspaces.CreateIn(ctx, tx, username, "", newEnvironment(name))
 	// Whoever may see the organization but not create in it learns nothing of

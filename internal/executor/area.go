@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 
@@ -93,6 +94,19 @@ func (a *Area) Remove() error {
 
 func (a *Area) path(parts ...string) string {
 	return filepath.Join(append([]string{a.dir}, parts...)...)
+}
+
+// nextPhase makes the directory of one engine process and the mark that all of
+// its descendants carry. The area may be open more than once: a number that
+// the other has taken is passed over.
+func (a *Area) nextPhase() (dir, mark string, err error) {
+	for {
+		n := strconv.FormatInt(a.seq.Add(1), 10)
+		dir = a.path("meta", "phase-"+n)
+		if err = os.Mkdir(dir, 0o700); !errors.Is(err, fs.ErrExist) {
+			return dir, a.nonce + "." + n, err
+		}
+	}
 }
 
 func (a *Area) lastSeq() int64 {

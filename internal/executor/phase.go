@@ -68,10 +68,8 @@ type outcome struct {
 // left. The error is about us; what the engine had to say is in the outcome.
 func (x *Executor) do(ctx context.Context, c call) (outcome, error) {
 	s := c.spec
-	n := s.Area.seq.Add(1)
-	dir := s.Area.path("meta", "phase-"+strconv.FormatInt(n, 10))
-	mark := s.Area.nonce + "." + strconv.FormatInt(n, 10)
-	if err := os.Mkdir(dir, 0o700); err != nil {
+	dir, mark, err := s.Area.nextPhase()
+	if err != nil {
 		return outcome{exit: -1}, fmt.Errorf("prepare phase: %w", err)
 	}
 	args, err := x.cfg.Sandbox.arguments(x.view(&c, mark))

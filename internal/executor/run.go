@@ -501,22 +501,26 @@ func watchState(root *os.Root, s *ApplySpec) (stop func()) {
 	go func() {
 		defer close(ended)
 		last, _ := root.Stat(name)
-		tick := time.NewTicker(every)
-		defer tick.Stop()
+		next := every
 		for {
 			select {
 			case <-quit:
 				return
-			case <-tick.C:
+			case <-time.After(next):
 			}
+			next = every
 			now, err := root.Stat(name)
 			if err != nil || last != nil && now.ModTime().Equal(last.ModTime()) && now.Size() == last.Size() {
 				continue
 			}
+			began := time.Now()
 			if b, err := readRun(root, name); err == nil && json.Valid(b) {
 				last = now
 				s.OnState(b)
 			}
+			// A large state costs time that the engine could use: at most a
+			// thirtieth of it is taken.
+			next = max(every, 30*time.Since(began))
 		}
 	}()
 	return func() { close(quit); <-ended }

@@ -262,10 +262,10 @@ func (s *Service) List(ctx context.Context, ws core.ID, f Filter, p jsonapi.Page
 	return s.list(ctx, func(ctx context.Context, tx *db.Tx) (string, []any, error) {
 		_, err := workspace.Get(ctx, tx, ws, core.ReadRuns)
 		return `r.workspace_id = $1`, []any{ws}, err
-	}, f, p)
+	}, `r.number DESC`, f, p)
 }
 
-func (s *Service) list(ctx context.Context, where func(context.Context, *db.Tx) (string, []any, error), f Filter, p jsonapi.Page) (vs []View, total int64, err error) {
+func (s *Service) list(ctx context.Context, where func(context.Context, *db.Tx) (string, []any, error), order string, f Filter, p jsonapi.Page) (vs []View, total int64, err error) {
 	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
 		cond, args, err := where(ctx, tx)
 		if err != nil {
@@ -284,7 +284,7 @@ func (s *Service) list(ctx context.Context, where func(context.Context, *db.Tx) 
 			return err
 		}
 		n := len(args)
-		rs, err := db.All(ctx, tx, scan, `SELECT `+columns+` FROM run r WHERE `+cond+` ORDER BY r.created_at DESC, r.number DESC LIMIT `+db.In(n+1, 1)+` OFFSET `+db.In(n+2, 1), append(args, p.Size, p.Offset())...)
+		rs, err := db.All(ctx, tx, scan, `SELECT `+columns+` FROM run r WHERE `+cond+` ORDER BY `+order+` LIMIT `+db.In(n+1, 1)+` OFFSET `+db.In(n+2, 1), append(args, p.Size, p.Offset())...)
 		if err != nil {
 			return err
 		}
@@ -364,7 +364,7 @@ func (s *Service) OrgList(ctx context.Context, org string, f Filter, p jsonapi.P
 		o, err := orgOf(ctx, tx, org)
 		visible, arg := authz.VisibleWorkspaces(authz.Subject(ctx), 2)
 		return `r.org_id = $1 AND r.workspace_id IN (SELECT w.id FROM workspace w WHERE ` + visible + `)`, []any{o, arg}, err
-	}, f, p)
+	}, `r.created_at DESC, r.number DESC`, f, p)
 }
 
 func (s *Service) v2OrgList(r *http.Request) (*jsonapi.Doc, error) {

@@ -346,7 +346,7 @@ func (j *job) runApply(ctx context.Context) (res executor.ApplyResult, started b
 			return res, false, failure{"state-unreadable", core.Wrap(err, core.Invalid, "the current state cannot be read: "+core.Message(err))}
 		}
 	}
-	res, err = j.r.Exec.Apply(ctx, executor.ApplySpec{Spec: spec, Plan: plan, State: raw, OnState: keepState(area), StateEvery: keepEvery(raw)})
+	res, err = j.r.Exec.Apply(ctx, executor.ApplySpec{Spec: spec, Plan: plan, State: raw, OnState: keepState(area), StateEvery: keepEvery})
 	return res, true, err
 }
 

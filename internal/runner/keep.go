@@ -31,11 +31,9 @@ func keepState(area *executor.Area) func([]byte) {
 	}
 }
 
-// keepEvery is how often the state is looked at. The look is cheap, the copy
-// is not: large states are copied less often.
-func keepEvery(state []byte) time.Duration {
-	return 10*time.Millisecond + min(5*time.Second, time.Duration(len(state)>>20)*50*time.Millisecond)
-}
+// keepEvery is how often the state is looked at; the executor looks less often
+// at a large one.
+const keepEvery = 10 * time.Millisecond
 
 // wholeState chooses what to save of an apply: what the engine left, if that is
 // whole, or else the last whole copy, which kept tells. What is not whole goes

@@ -165,6 +165,9 @@ func (s *Service) ensureOnce(ctx context.Context, username, name string) error {
 		if core.KindOf(err) != core.NotFound {
 			return err
 		}
+		if len(name) > workspace.MaxV1Name {
+			return core.Errorf(core.Invalid, "is too long (maximum is %d characters)", workspace.MaxV1Name).InField("name")
+		}
 		_, err = s.Workspaces.CreateIn(ctx, tx, username, "", workspace.Workspace{Name: name, AllowDestroyPlan: true, StructuredOutput: true, Source: "atlas"})
 		if core.KindOf(err) == core.Denied {
 			return authz.ErrHidden()

@@ -102,6 +102,9 @@ func (s *Service) changed(id core.ID) {
 	s.Changed(id)
 }
 
+// MaxV1Name is the limit of a name in the 2017 API; v2 allows longer ones.
+const MaxV1Name = 50
+
 var (
 	nameForm    = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,90}$`)
 	versionForm = regexp.MustCompile(`^(latest|v?[0-9]+\.[0-9]+\.[0-9]+([-+][0-9A-Za-z.+-]+)?|[~<>=!0-9][~<>=!, 0-9.A-Za-z+-]*)$`)
