@@ -111,6 +111,8 @@ func (r *Runner) makeArtifacts(ctx context.Context, id core.ID) error {
 		// Made again elsewhere, so that a phase that comes meanwhile finds its own.
 		tmp := rn
 		tmp.ID = id + "-documents"
+		r.enter(tmp.ID) // the sweep knows no such run
+		defer r.leave(tmp.ID)
 		r.enter(tmp.ID)
 		defer r.leave(tmp.ID)
 		if area, err = r.prepare(ctx, tmp); err != nil {
