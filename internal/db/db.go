@@ -26,8 +26,8 @@ import (
 
 // DB is an open database.
 type DB struct {
-	lite *sql.DB       // the one writer connection; nil on PostgreSQL
-	read *sql.DB       // SQLite readers, which never wait for the writer
+	lite *litePool     // the one writer connection; nil on PostgreSQL
+	read *litePool     // SQLite readers, which never wait for the writer
 	pg   *pgxpool.Pool // nil on SQLite
 	Now  func() time.Time
 }
@@ -52,8 +52,8 @@ func Open(ctx context.Context, dsn string) (*DB, error) {
 		if d.lite, err = openSQLite(dsn, "immediate", 1); err != nil {
 			return nil, err
 		}
-		if d.read, err = openSQLite(dsn, "deferred", 8, "query_only(1)"); err != nil {
-			return nil, err
+		if d.read, err = openSQLite(dsn, "deferred", readers, "query_only(1)"); err != nil {
+			return nil, errors.Join(err, d.lite.close())
 		}
 	}
 	if err := d.migrate(ctx); err != nil {
@@ -81,7 +81,10 @@ func (d *DB) Ping(ctx context.Context) error {
 	if d.pg != nil {
 		return d.pg.Ping(ctx)
 	}
-	return d.read.PingContext(ctx)
+	return d.View(ctx, func(ctx context.Context, tx *Tx) error {
+		_, err := One(ctx, tx, Int, `SELECT 1`)
+		return err
+	})
 }
 
 // Kind names the engine, for people.
@@ -94,7 +97,7 @@ func (d *DB) Kind() string {
 
 // openSQLite opens a pool. Pragmas live in the DSN so that every connection of
 // the pool gets them, not only the first.
-func openSQLite(path, lock string, conns int, extra ...string) (*sql.DB, error) {
+func openSQLite(path, lock string, conns int, extra ...string) (*litePool, error) {
 	q := url.Values{"_txlock": {lock}, "_time_format": {"sqlite"}, "_pragma": append([]string{
 		"busy_timeout(10000)", "journal_mode(wal)", "synchronous(full)", "foreign_keys(1)", "cache_size(-8000)"}, extra...)}
 	h, err := sql.Open("sqlite", "file:"+path+"?"+q.Encode())
@@ -102,8 +105,11 @@ func openSQLite(path, lock string, conns int, extra ...string) (*sql.DB, error) 
 		return nil, fmt.Errorf("open sqlite: %w", err)
 	}
 	h.SetMaxOpenConns(conns)
-	return h, nil
+	return newLitePool(h, conns), nil
 }
+
+// readers is how many views SQLite serves at once.
+const readers = 8
 
 // Close waits for open transactions and closes the pools.
 func (d *DB) Close() error {
@@ -111,12 +117,12 @@ func (d *DB) Close() error {
 		d.pg.Close()
 		return nil
 	}
-	return errors.Join(d.read.Close(), d.lite.Close())
+	return errors.Join(d.read.close(), d.lite.close())
 }
 
 // Tx is a transaction. Stores take a *Tx and never begin one themselves.
 type Tx struct {
-	lite *sql.Tx
+	lite *liteConn
 	pg   pgx.Tx
 	now  time.Time
 }
@@ -138,14 +144,18 @@ func (d *DB) Do(ctx context.Context, f func(context.Context, *Tx) error) (err er
 	if d.pg != nil {
 		return translate(pgx.BeginFunc(ctx, d.pg, func(p pgx.Tx) error { tx.pg = p; return f(ctx, tx) }))
 	}
-	if tx.lite, err = d.lite.BeginTx(ctx, nil); err != nil {
+	var t *sql.Tx
+	if tx.lite, t, err = d.lite.begin(ctx); err != nil {
 		return translate(err)
 	}
-	defer tx.lite.Rollback()
+	defer func() { _ = t.Rollback(); d.lite.free <- tx.lite }()
 	if err := f(ctx, tx); err != nil {
 		return err
 	}
-	return translate(tx.lite.Commit())
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return translate(t.Commit())
 }
 
 // View runs f in a read-only transaction: one snapshot, no writes. On SQLite a
@@ -160,10 +170,11 @@ func (d *DB) View(ctx context.Context, f func(context.Context, *Tx) error) (err 
 		opt := pgx.TxOptions{AccessMode: pgx.ReadOnly, IsoLevel: pgx.RepeatableRead}
 		return translate(pgx.BeginTxFunc(ctx, d.pg, opt, func(p pgx.Tx) error { tx.pg = p; return f(ctx, tx) }))
 	}
-	if tx.lite, err = d.read.BeginTx(ctx, nil); err != nil {
+	var t *sql.Tx
+	if tx.lite, t, err = d.read.begin(ctx); err != nil {
 		return translate(err)
 	}
-	defer tx.lite.Rollback()
+	defer func() { _ = t.Rollback(); d.read.free <- tx.lite }()
 	return f(ctx, tx)
 }
 
@@ -176,7 +187,14 @@ func (tx *Tx) Exec(ctx context.Context, q string, args ...any) (int64, error) {
 		tag, err := tx.pg.Exec(ctx, q, args...)
 		return tag.RowsAffected(), translate(err)
 	}
-	res, err := tx.lite.ExecContext(ctx, q, args...)
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	st, err := tx.lite.stmt(ctx, q)
+	if err != nil {
+		return 0, translate(err)
+	}
+	res, err := st.ExecContext(ctx, args...)
 	if err != nil {
 		return 0, translate(err)
 	}
@@ -221,7 +239,14 @@ func (tx *Tx) each(ctx context.Context, q string, args []any, f func(Row) error)
 		}
 		return rows.Err()
 	}
-	rows, err := tx.lite.QueryContext(ctx, q, args...)
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	st, err := tx.lite.stmt(ctx, q)
+	if err != nil {
+		return err
+	}
+	rows, err := st.QueryContext(ctx, args...)
 	if err != nil {
 		return err
 	}

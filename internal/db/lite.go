@@ -1,0 +1,94 @@
+package db
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+)
+
+// litePool hands out SQLite connections, each with the statements it has
+// prepared: parsing SQL costs more than running most of it.
+type litePool struct {
+	db   *sql.DB
+	free chan *liteConn // nil for one that is not open yet
+}
+
+// maxStmts bounds the statements that a connection keeps. The texts are fixed
+// but for lists and visibility, so it is not reached.
+const maxStmts = 1000
+
+type liteConn struct {
+	c     *sql.Conn
+	stmts map[string]*sql.Stmt
+}
+
+func newLitePool(h *sql.DB, conns int) *litePool {
+	p := &litePool{db: h, free: make(chan *liteConn, conns)}
+	for range conns {
+		p.free <- nil
+	}
+	return p
+}
+
+// take waits for a connection.
+func (p *litePool) take(ctx context.Context) (*liteConn, error) {
+	var l *liteConn
+	select {
+	case l = <-p.free:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if l != nil {
+		return l, nil
+	}
+	c, err := p.db.Conn(ctx)
+	if err != nil {
+		p.free <- nil
+		return nil, err
+	}
+	return &liteConn{c: c, stmts: map[string]*sql.Stmt{}}, nil
+}
+
+// begin starts a transaction. It does not end with ctx by itself: statements
+// run on the connection, and after a rollback behind their back they would
+// stand alone. So Exec and each look at ctx, and the caller rolls back.
+func (p *litePool) begin(ctx context.Context) (*liteConn, *sql.Tx, error) {
+	l, err := p.take(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	tx, err := l.c.BeginTx(context.WithoutCancel(ctx), nil)
+	if err != nil {
+		p.free <- l
+		return nil, nil, err
+	}
+	return l, tx, nil
+}
+
+// stmt returns the prepared form of q.
+func (l *liteConn) stmt(ctx context.Context, q string) (*sql.Stmt, error) {
+	if s, ok := l.stmts[q]; ok {
+		return s, nil
+	}
+	if len(l.stmts) >= maxStmts {
+		for _, s := range l.stmts {
+			_ = s.Close()
+		}
+		clear(l.stmts)
+	}
+	s, err := l.c.PrepareContext(ctx, q)
+	if err == nil {
+		l.stmts[q] = s
+	}
+	return s, err
+}
+
+func (p *litePool) close() error {
+	var errs []error
+	for range cap(p.free) {
+		if l := <-p.free; l != nil {
+			errs = append(errs, l.c.Close())
+		}
+	}
+	return errors.Join(append(errs, p.db.Close())...)
+}
