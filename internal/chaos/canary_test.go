@@ -380,7 +380,11 @@ func TestCanary(t *testing.T) {
 
 		var ws []string
 		for i, structured := range []bool{true, false} {
-			w := one(t, user.must(t, "POST", "/api/v2/organizations/"+adminName+"/workspaces", servertest.Doc("workspaces", map[string]any{"name": fmt.Sprintf("canary%d", i), "structured-run-output-enabled": structured}))).ID
+			attributes := map[string]any{"name": fmt.Sprintf("canary%d", i), "structured-run-output-enabled": structured}
+			if s.lossy {
+				attributes["engine"] = "tofu"
+			}
+			w := one(t, user.must(t, "POST", "/api/v2/organizations/"+adminName+"/workspaces", servertest.Doc("workspaces", attributes))).ID
 			ws = append(ws, w)
 			vars := "/api/v2/workspaces/" + w + "/vars"
 			set := func(key, category, value string, hcl bool) servertest.Resource {
@@ -467,8 +471,8 @@ check "said" {
   }
 }`, 1))
 			play(w, on("refused value"), map[string]any{}, "errored")
-			configure(w, `terraform { required_version = "9.9.9" } `+strings.Repeat("\n", 3)+spill)
-			play(w, on("no such version, traced"), map[string]any{"debugging-mode": true}, "errored")
+			configure(w, spill+`module "nowhere" { source = "./nowhere" }`)
+			play(w, on("failing init, traced"), map[string]any{"debugging-mode": true}, "errored")
 			configure(w, spill)
 			play(w, on("plan only"), map[string]any{"plan-only": true}, "planned_and_finished")
 		}

@@ -34,11 +34,15 @@ const (
 	adminToken = "chaos.atlasv1.administrator-of-the-chaos"
 )
 
+// builtIn is the directory of the program, once it was built.
+var builtIn string
+
 var built = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "interlock-chaos-")
 	if err != nil {
 		return "", err
 	}
+	builtIn = dir
 	program := filepath.Join(dir, "interlock")
 	out, err := exec.Command("go", "build", "-o", program, "interlock/cmd/interlock").CombinedOutput()
 	if err != nil {
@@ -49,8 +53,8 @@ var built = sync.OnceValues(func() (string, error) {
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if program, _ := built(); program != "" {
-		_ = os.RemoveAll(filepath.Dir(program))
+	if builtIn != "" {
+		_ = os.RemoveAll(builtIn)
 	}
 	os.Exit(code)
 }
@@ -351,7 +355,11 @@ type workspace struct {
 func (s *server) workspace(t *testing.T, name string, auto bool, tf string) *workspace {
 	t.Helper()
 	w := &workspace{name: name, auto: auto, states: map[string]bool{}}
-	w.id = one(t, s.must(t, "POST", "/api/v2/organizations/"+adminName+"/workspaces", servertest.Doc("workspaces", map[string]any{"name": name, "auto-apply": auto}))).ID
+	attributes := map[string]any{"name": name, "auto-apply": auto}
+	if s.lossy {
+		attributes["engine"] = "tofu" // there may be a terraform on the PATH, which would go first
+	}
+	w.id = one(t, s.must(t, "POST", "/api/v2/organizations/"+adminName+"/workspaces", servertest.Doc("workspaces", attributes))).ID
 	s.configure(t, w, tf)
 	return w
 }

@@ -127,7 +127,7 @@ func TestStopHandsAPlanBack(t *testing.T) {
 	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		s := newServer(t, dsn, "--shutdown-grace=100ms")
-		w := s.workspace(t, "w", true, busy(5))
+		w := s.workspace(t, "w", true, busy(3))
 		run := s.queue(t, w, nil)
 		s.wait(t, run, time.Minute, "planning")
 		for engineOf(s.dir, run) == 0 {
