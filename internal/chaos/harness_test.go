@@ -179,8 +179,6 @@ func (s *server) tryStart() error {
 	defer log.Close()
 	cmd := exec.Command(program, append([]string{"server", "--listen=" + s.addr}, s.args...)...)
 	cmd.Env, cmd.Stderr = s.env, log
-	// A Ctrl-C is for the test, and a test that dies takes its server along.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	r, w, err := os.Pipe()
 	if err != nil {
 		return err
