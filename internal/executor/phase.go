@@ -56,6 +56,8 @@ type call struct {
 	run     func(context.Context, *tfexec.Terraform) error
 	out     io.Writer
 	errOut  io.Writer
+
+	asksVersion bool // tfexec will ask for the version before it begins
 }
 
 type outcome struct {
@@ -97,9 +99,8 @@ func (x *Executor) do(ctx context.Context, c call) (outcome, error) {
 	if err := tf.SetEnv(env); err != nil {
 		return outcome{exit: -1}, err
 	}
-	if s.JSON {
-		// tfexec asks for the version before -json, and the answer must not be
-		// taken for a line of the log.
+	if c.asksVersion {
+		// The answer must not be taken for a line of the log.
 		if _, _, err := tf.Version(ctx, false); err != nil {
 			return outcome{exit: -1}, err
 		}

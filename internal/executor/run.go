@@ -46,13 +46,10 @@ func (x *Executor) Plan(ctx context.Context, s PlanSpec) (PlanResult, error) {
 		opts = append(opts, tfexec.VarFile(ready.varFile))
 	}
 	changes := false
-	out, err := x.do(ctx, call{spec: &s.Spec, workDir: s.workPath(), out: log, run: func(ctx context.Context, tf *tfexec.Terraform) error {
+	asks := s.RefreshOnly || s.GenerateConfig || len(s.Replace) > 0
+	out, err := x.do(ctx, call{spec: &s.Spec, workDir: s.workPath(), out: log, env: s.jsonFlag("plan"), asksVersion: asks, run: func(ctx context.Context, tf *tfexec.Terraform) error {
 		var err error
-		if s.JSON {
-			changes, err = tf.PlanJSON(ctx, log, opts...)
-		} else {
-			changes, err = tf.Plan(ctx, opts...)
-		}
+		changes, err = tf.Plan(ctx, opts...)
 		return err
 	}})
 	res.ExitCode, res.Killed, res.Counts = out.exit, out.killed, log.counts
@@ -128,10 +125,7 @@ func (x *Executor) Apply(ctx context.Context, s ApplySpec) (ApplyResult, error) 
 			opts = append(opts, tfexec.VarFile(vars))
 		}
 	}
-	out, err := x.do(ctx, call{spec: &s.Spec, workDir: s.workPath(), out: log, run: func(ctx context.Context, tf *tfexec.Terraform) error {
-		if s.JSON {
-			return tf.ApplyJSON(ctx, log, opts...)
-		}
+	out, err := x.do(ctx, call{spec: &s.Spec, workDir: s.workPath(), out: log, env: s.jsonFlag("apply"), run: func(ctx context.Context, tf *tfexec.Terraform) error {
 		return tf.Apply(ctx, opts...)
 	}})
 	stop()
@@ -223,6 +217,17 @@ func (x *Executor) show(ctx context.Context, s Spec, file, what string) (Documen
 		_, err := tf.ShowPlanFileRaw(ctx, file)
 		return err
 	}}, what)
+}
+
+// jsonFlag asks for the structured log by the engine's own variable for more
+// flags, after those that the user put there. tfexec's PlanJSON and ApplyJSON
+// say the same but ask for the version first, which costs a process.
+func (s *Spec) jsonFlag(command string) map[string]string {
+	if !s.JSON {
+		return nil
+	}
+	name := "TF_CLI_ARGS_" + command
+	return map[string]string{name: strings.TrimSpace(s.Env[name] + " -json")}
 }
 
 func (s *Spec) workPath() string { return filepath.Join(s.Area.ConfigDir(), s.WorkDir) }
