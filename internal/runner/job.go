@@ -302,6 +302,9 @@ func (j *job) apply(ctx context.Context) error {
 	if cause != nil || canceled {
 		out.Outcome, out.Failure = j.verdict(ctx, cause, canceled, res.Killed, res.ExitCode, "apply")
 	}
+	// The last lines and the state become durable side by side.
+	closed := make(chan error, 1)
+	go func() { closed <- j.log.Close() }()
 	if started {
 		err := insist(ctx, j.r.handed, "store state", func() error { return j.r.stage(ctx, &out, j.w.Run.ID, res.State, res.Damaged, j.w.Run.PlanStateID) })
 		if err != nil {
@@ -309,7 +312,7 @@ func (j *job) apply(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := j.log.Close(); core.KindOf(err) == core.Gone {
+	if err := <-closed; core.KindOf(err) == core.Gone {
 		return err
 	}
 	err := insist(ctx, j.r.handed, "report apply", func() error { return j.r.Runs.FinishApply(ctx, j.w.Phase.ID, j.w.Phase.Epoch, out) })

@@ -36,10 +36,12 @@ type logSink struct {
 	closed bool
 	err    error // once set, nothing more is taken
 	done   chan struct{}
+
+	closing chan struct{} // closed with closed
 }
 
 func newLogSink(runs *run.Service, phase core.ID, epoch, at int64) *logSink {
-	l := &logSink{runs: runs, phase: phase, epoch: epoch, at: at, done: make(chan struct{})}
+	l := &logSink{runs: runs, phase: phase, epoch: epoch, at: at, done: make(chan struct{}), closing: make(chan struct{})}
 	l.more = sync.NewCond(&l.mu)
 	go l.pump()
 	return l
@@ -66,6 +68,9 @@ func (l *logSink) say(line string) { _, _ = l.Write([]byte(line + "\n")) }
 // Close returns when all that was written is durable, or the claim is over.
 func (l *logSink) Close() error {
 	l.mu.Lock()
+	if !l.closed {
+		close(l.closing)
+	}
 	l.closed = true
 	l.more.Broadcast()
 	l.mu.Unlock()
@@ -75,13 +80,24 @@ func (l *logSink) Close() error {
 	return l.err
 }
 
+// gather waits for more, or for the end: what is last must not wait.
+func (l *logSink) gather(d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	select {
+	case <-time.After(d):
+	case <-l.closing:
+	}
+}
+
 func (l *logSink) pump() {
 	defer close(l.done)
 	ctx := context.Background()
 	wait := 50 * time.Millisecond
 	var last time.Time
 	for {
-		time.Sleep(gather - time.Since(last))
+		l.gather(gather - time.Since(last))
 		l.mu.Lock()
 		for len(l.buf) == 0 && !l.closed {
 			l.more.Wait()
