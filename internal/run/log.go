@@ -18,8 +18,9 @@ const (
 	etx = 0x03
 )
 
-// maxLog bounds the log of a phase in bytes.
-const maxLog = 256 << 20
+// MaxLog bounds the log of a phase in bytes. A worker keeps to it and says so
+// in the last line.
+const MaxLog = 256 << 20
 
 func chunkPlace(phase core.ID, start int64) string {
 	return fmt.Sprintf("log_chunk/data/%s/%d", phase, start)

@@ -2,6 +2,7 @@ package runner
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -34,6 +35,8 @@ type logSink struct {
 	buf    []byte
 	at     int64 // offset of buf in the log
 	closed bool
+	full   bool  // limit is reached
+	limit  int64 // of the whole log, in bytes
 	err    error // once set, nothing more is taken
 	done   chan struct{}
 
@@ -41,7 +44,7 @@ type logSink struct {
 }
 
 func newLogSink(runs *run.Service, phase core.ID, epoch, at int64) *logSink {
-	l := &logSink{runs: runs, phase: phase, epoch: epoch, at: at, done: make(chan struct{}), closing: make(chan struct{})}
+	l := &logSink{runs: runs, phase: phase, epoch: epoch, at: at, limit: run.MaxLog, done: make(chan struct{}), closing: make(chan struct{})}
 	l.more = sync.NewCond(&l.mu)
 	go l.pump()
 	return l
@@ -55,10 +58,15 @@ func (l *logSink) Write(p []byte) (int, error) {
 	for len(l.buf) > maxBuffered && l.err == nil {
 		l.more.Wait()
 	}
-	if l.err == nil && !l.closed {
-		l.buf = append(l.buf, p...)
-		l.more.Broadcast()
+	if l.err != nil || l.closed || l.full {
+		return len(p), nil
 	}
+	if l.at+int64(len(l.buf)+len(p)) > l.limit {
+		l.full = true
+		p = fmt.Appendf(nil, "The log is longer than %d bytes; what comes after this line was not kept.\n", l.limit)
+	}
+	l.buf = append(l.buf, p...)
+	l.more.Broadcast()
 	return len(p), nil
 }
 
