@@ -28,6 +28,7 @@ func (s *Service) Routes(rt *web.Router) {
 	rt.V2("POST /api/v2/users/{user}/authentication-tokens", 201, s.v2CreateToken)
 	rt.V2("DELETE /api/v2/authentication-tokens/{token}", 204, s.v2DeleteToken)
 	s.v1Routes(rt)
+	s.teamRoutes(rt)
 	s.pages(rt)
 }
 

@@ -188,6 +188,17 @@ func (r Rels) ID(name string) core.ID {
 	return core.ID(ref.ID)
 }
 
+// IDs returns the ids of a to-many relationship.
+func (r Rels) IDs(name string) []core.ID {
+	var refs []Ref
+	_ = json.Unmarshal(r[name].Data, &refs)
+	out := make([]core.ID, len(refs))
+	for i, ref := range refs {
+		out[i] = core.ID(ref.ID)
+	}
+	return out
+}
+
 // Decode reads a document of the given type and its attributes into attrs.
 // A client that leaves the type out is forgiven; another type is not.
 func Decode(r io.Reader, typ string, attrs any) (Rels, error) {

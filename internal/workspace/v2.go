@@ -12,6 +12,7 @@ import (
 
 // Routes mounts the API and the pages.
 func (s *Service) Routes(rt *web.Router) {
+	s.accessRoutes(rt)
 	rt.V2("GET /api/v2/organizations/{org}/workspaces", 200, s.v2List)
 	rt.V2("POST /api/v2/organizations/{org}/workspaces", 201, s.v2Create)
 	rt.V2("GET /api/v2/organizations/{org}/workspaces/{name}", 200, s.named(s.v2Get))
