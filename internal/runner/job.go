@@ -315,9 +315,19 @@ func (j *job) apply(ctx context.Context) error {
 	if err := <-closed; core.KindOf(err) == core.Gone {
 		return err
 	}
+	believe(&out, len(res.State) > 0)
 	err := insist(ctx, j.r.handed, "report apply", func() error { return j.r.Runs.FinishApply(ctx, j.w.Phase.ID, j.w.Phase.Epoch, out) })
 	j.r.later(j.w.Run.ID)
 	return err
+}
+
+// believe takes an engine's success for what it is only if it left a state: an
+// apply always leaves one.
+func believe(out *run.Applied, left bool) {
+	if out.Outcome == run.Succeeded && !left {
+		out.Outcome = run.Failed
+		out.Failure = run.Failure{Code: "state-missing", Text: "The engine said that it succeeded, but it left no state. What it changed may not be recorded: look at the log and import what is missing." + out.Failure.Text}
+	}
 }
 
 // runApply applies the confirmed plan; started tells whether the engine may

@@ -210,6 +210,7 @@ func (r *Runner) recoverOne(ctx context.Context, l run.Lost) error {
 	if err := r.stage(ctx, &out, l.RunID, raw, nil, l.State); err != nil {
 		return err
 	}
+	believe(&out, len(raw) > 0)
 	slog.InfoContext(ctx, "apply was cut off by a restart", "run", l.RunID, "outcome", out.Failure.Code)
 	return stale(r.Runs.FinishApply(ctx, l.Phase.ID, l.Phase.Epoch, out))
 }
