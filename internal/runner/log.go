@@ -15,9 +15,14 @@ import (
 // slow or away; beyond it the engine has to wait.
 const maxBuffered = 64 << 20
 
-// gather is the least time between two pieces: a flood of lines becomes few
-// transactions, and a single line is still stored at once.
-const gather = 8 * time.Millisecond
+// gather is the least time between two pieces: a single line is stored at once,
+// and more than flood bytes in a piece become fewer transactions, which would
+// take from the engine the processor that it needs.
+const (
+	gather      = 8 * time.Millisecond
+	gatherFlood = 30 * time.Millisecond
+	flood       = 4 << 10
+)
 
 // maxAppend bounds one chunk of a log in bytes.
 const maxAppend = 256 << 10
@@ -53,13 +58,14 @@ func newLogSink(runs *run.Service, phase core.ID, epoch, at int64) *logSink {
 // Write takes redacted bytes. It never fails: a log that cannot be kept must
 // not end an apply.
 func (l *logSink) Write(p []byte) (int, error) {
+	n := len(p)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for len(l.buf) > maxBuffered && l.err == nil {
 		l.more.Wait()
 	}
 	if l.err != nil || l.closed || l.full {
-		return len(p), nil
+		return n, nil
 	}
 	if l.at+int64(len(l.buf)+len(p)) > l.limit {
 		l.full = true
@@ -67,7 +73,7 @@ func (l *logSink) Write(p []byte) (int, error) {
 	}
 	l.buf = append(l.buf, p...)
 	l.more.Broadcast()
-	return len(p), nil
+	return n, nil
 }
 
 // say adds a line of the platform's own.
@@ -104,8 +110,9 @@ func (l *logSink) pump() {
 	ctx := context.Background()
 	wait := 50 * time.Millisecond
 	var last time.Time
+	every := gather
 	for {
-		l.gather(gather - time.Since(last))
+		l.gather(every - time.Since(last))
 		l.mu.Lock()
 		for len(l.buf) == 0 && !l.closed {
 			l.more.Wait()
@@ -119,6 +126,9 @@ func (l *logSink) pump() {
 		l.mu.Unlock()
 
 		last = time.Now()
+		if every = gather; len(piece) > flood {
+			every = gatherFlood
+		}
 		err := l.runs.AppendLog(ctx, l.phase, l.epoch, at, piece)
 		if err != nil && core.KindOf(err) != core.Gone {
 			slog.WarnContext(ctx, "store log; trying again", "phase", l.phase, "err", err)

@@ -89,6 +89,7 @@ type bench struct {
 	base                       string
 	cmd                        *exec.Cmd
 	n                          int
+	poll                       time.Duration
 }
 
 func (b *bench) measure(only string) error {
@@ -329,7 +330,7 @@ func (b *bench) await(run, want string) error {
 		case "errored", "canceled", "discarded", "planned_and_finished":
 			return fmt.Errorf("run %s is %s: %s", run, s, r.Data.Attributes.ReasonText)
 		}
-		time.Sleep(3 * time.Millisecond)
+		time.Sleep(b.poll)
 	}
 }
 
@@ -339,10 +340,11 @@ func configuration(n int) string {
 
 // sizes compares plan and apply with the bare engine for growing configurations.
 func (b *bench) sizes() error {
+	b.poll = 3 * time.Millisecond
 	for _, n := range []int{1, 100, 1000} {
 		reps := b.reps
 		if n >= 1000 {
-			reps = 3
+			reps, b.poll = 3, 20*time.Millisecond
 		}
 		if err := b.size(n, reps); err != nil {
 			return err
@@ -372,10 +374,12 @@ func (b *bench) size(n, reps int) error {
 		if err != nil {
 			return err
 		}
+		time.Sleep(pause) // the bare engine starts from rest, too
 		bp, err := engineRun(b.engine, bare, "plan", "-input=false", "-json", "-out=p", fmt.Sprintf("-var=k=%d", i+1))
 		if err != nil {
 			return err
 		}
+		time.Sleep(pause)
 		ba, err := engineRun(b.engine, bare, "apply", "-input=false", "-json", "p")
 		if err != nil {
 			return err
@@ -396,9 +400,12 @@ func (b *bench) size(n, reps int) error {
 	return nil
 }
 
+// pause is the rest before each measured step.
+const pause = 1500 * time.Millisecond
+
 // one runs a plan and its apply and times both, from request to status.
 func (b *bench) one(name, id string) (plan, apply time.Duration, err error) {
-	time.Sleep(700 * time.Millisecond) // what the last run left to do is done by then
+	time.Sleep(pause) // what the last run left to do is done by then
 	at := time.Now()
 	run, err := b.queue(name, id)
 	if err != nil {
@@ -408,7 +415,7 @@ func (b *bench) one(name, id string) (plan, apply time.Duration, err error) {
 		return 0, 0, err
 	}
 	plan = time.Since(at)
-	time.Sleep(700 * time.Millisecond)
+	time.Sleep(pause)
 	at = time.Now()
 	if err := b.call("POST", "/api/v2/runs/"+run+"/actions/apply", map[string]any{}, nil); err != nil {
 		return 0, 0, err
@@ -481,6 +488,7 @@ func (b *bench) logLatency() error {
 // burst queues a run in each of 20 workspaces at once, with auto-apply.
 func (b *bench) burst() error {
 	const n = 20
+	b.poll = 10 * time.Millisecond
 	var names, ids [n]string
 	for i := range n {
 		var err error
