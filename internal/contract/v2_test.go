@@ -364,4 +364,3 @@ func TestV2TeamsAndAccess(t *testing.T) {
 		}
 	})
 }
-

@@ -44,13 +44,11 @@ type modelRun struct {
 	planState            int // state counter that the plan was made from
 	planned              bool
 	cancelAsked          time.Time
-	forceAsked           bool
 	queuedAt             int // step, orders the job queue
 	epoch                int64
 	phase                core.ID
 	plans                int // claims of the plan
 	applies              int // claims of the apply
-	byWriter             bool
 }
 
 type modelWorkspace struct {
@@ -147,7 +145,6 @@ type world struct {
 	states *state.Service
 	clock  time.Time
 	owner  context.Context
-	writer context.Context
 	user   core.ID
 	cfg    map[core.ID]core.ID
 	seq    int

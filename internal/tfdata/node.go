@@ -244,16 +244,6 @@ func (n *node) rename(i int, key string) {
 	n.keys[i], n.index, n.dirty = key, nil, true
 }
 
-func (n *node) put(key, raw string) {
-	keys, kids := n.object()
-	n.dirty = true
-	if i := slices.Index(keys, key); i >= 0 {
-		kids[i].set(raw)
-		return
-	}
-	n.keys, n.kids, n.index = append(n.keys, key), append(n.kids, &node{raw: []byte(raw)}), nil
-}
-
 // bytes writes n. Untouched parts come out as they came in.
 func (n *node) bytes() []byte {
 	var b bytes.Buffer
