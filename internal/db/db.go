@@ -133,19 +133,39 @@ func (tx *Tx) Now() time.Time { return tx.now }
 type inTx struct{}
 
 // Do runs f in a transaction, commits if it returns nil and rolls back
-// otherwise. f gets a context that marks the transaction: beginning another
-// inside it would wait for itself, so that panics.
-func (d *DB) Do(ctx context.Context, f func(context.Context, *Tx) error) (err error) {
+// otherwise. What is committed survives the loss of power. f gets a context
+// that marks the transaction: beginning another inside it would wait for
+// itself, so that panics.
+func (d *DB) Do(ctx context.Context, f func(context.Context, *Tx) error) error {
+	return d.do(ctx, true, f)
+}
+
+// DoSoon is Do for what may be lost with the machine, but not with the process
+// or the database server: pieces of a log, leases. It does not wait for the
+// disk, which an engine at work needs for itself.
+func (d *DB) DoSoon(ctx context.Context, f func(context.Context, *Tx) error) error {
+	return d.do(ctx, false, f)
+}
+
+func (d *DB) do(ctx context.Context, synced bool, f func(context.Context, *Tx) error) (err error) {
 	if ctx.Value(inTx{}) != nil {
 		panic("db: a transaction was begun inside a transaction")
 	}
 	tx := &Tx{now: d.Now().UTC().Truncate(time.Microsecond)}
 	ctx = context.WithValue(ctx, inTx{}, true)
 	if d.pg != nil {
-		return translate(pgx.BeginFunc(ctx, d.pg, func(p pgx.Tx) error { tx.pg = p; return f(ctx, tx) }))
+		return translate(pgx.BeginFunc(ctx, d.pg, func(p pgx.Tx) error {
+			if !synced {
+				if _, err := p.Exec(ctx, "SET LOCAL synchronous_commit = off"); err != nil {
+					return err
+				}
+			}
+			tx.pg = p
+			return f(ctx, tx)
+		}))
 	}
 	var t *sql.Tx
-	if tx.lite, t, err = d.lite.begin(ctx); err != nil {
+	if tx.lite, t, err = d.lite.begin(ctx, synced); err != nil {
 		return translate(err)
 	}
 	defer func() { _ = t.Rollback(); d.lite.free <- tx.lite }()
@@ -171,7 +191,7 @@ func (d *DB) View(ctx context.Context, f func(context.Context, *Tx) error) (err 
 		return translate(pgx.BeginTxFunc(ctx, d.pg, opt, func(p pgx.Tx) error { tx.pg = p; return f(ctx, tx) }))
 	}
 	var t *sql.Tx
-	if tx.lite, t, err = d.read.begin(ctx); err != nil {
+	if tx.lite, t, err = d.read.begin(ctx, true); err != nil {
 		return translate(err)
 	}
 	defer func() { _ = t.Rollback(); d.read.free <- tx.lite }()

@@ -83,3 +83,27 @@ func TestATransactionInsideATransactionPanics(t *testing.T) {
 		})
 	})
 }
+
+// A soft commit must not make the commits after it soft.
+func TestACommitWaitsForTheDiskAgainAfterOneThatDidNot(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		level := func(do func(context.Context, func(context.Context, *db.Tx) error) error) (v string) {
+			q := `SELECT CAST(synchronous AS text) FROM pragma_synchronous`
+			if d.Kind() == "postgres" {
+				q = `SELECT current_setting('synchronous_commit')`
+			}
+			err := do(t.Context(), func(ctx context.Context, tx *db.Tx) (err error) {
+				v, err = db.One(ctx, tx, func(r db.Row) (s string, err error) { return s, r.Scan(&s) }, q)
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return v
+		}
+		full, soft := level(d.Do), level(d.DoSoon)
+		if full == soft || level(d.Do) != full {
+			t.Errorf("full %s, soft %s, full again %s", full, soft, level(d.Do))
+		}
+	})
+}

@@ -20,6 +20,7 @@ const maxStmts = 1000
 type liteConn struct {
 	c     *sql.Conn
 	stmts map[string]*sql.Stmt
+	soft  bool // commits do not wait for the disk
 }
 
 func newLitePool(h *sql.DB, conns int) *litePool {
@@ -52,9 +53,13 @@ func (p *litePool) take(ctx context.Context) (*liteConn, error) {
 // begin starts a transaction. It does not end with ctx by itself: statements
 // run on the connection, and after a rollback behind their back they would
 // stand alone. So Exec and each look at ctx, and the caller rolls back.
-func (p *litePool) begin(ctx context.Context) (*liteConn, *sql.Tx, error) {
+func (p *litePool) begin(ctx context.Context, synced bool) (*liteConn, *sql.Tx, error) {
 	l, err := p.take(ctx)
 	if err != nil {
+		return nil, nil, err
+	}
+	if err := l.sync(ctx, synced); err != nil {
+		p.free <- l
 		return nil, nil, err
 	}
 	tx, err := l.c.BeginTx(context.WithoutCancel(ctx), nil)
@@ -63,6 +68,24 @@ func (p *litePool) begin(ctx context.Context) (*liteConn, *sql.Tx, error) {
 		return nil, nil, err
 	}
 	return l, tx, nil
+}
+
+// sync says whether commits on this connection wait for the disk. In WAL mode a
+// commit that does not is still seen by every later one, and reaches the disk
+// with the next that waits.
+func (l *liteConn) sync(ctx context.Context, synced bool) error {
+	if l.soft == !synced {
+		return nil
+	}
+	level := "FULL"
+	if !synced {
+		level = "NORMAL"
+	}
+	if _, err := l.c.ExecContext(context.WithoutCancel(ctx), "PRAGMA synchronous = "+level); err != nil {
+		return err
+	}
+	l.soft = !synced
+	return nil
 }
 
 // stmt returns the prepared form of q.

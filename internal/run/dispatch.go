@@ -165,7 +165,7 @@ type Signal struct{ Cancel, Force, Over bool }
 // Renew prolongs the lease of a claim and tells whether somebody wants it to
 // stop.
 func (s *Service) Renew(ctx context.Context, phase core.ID, epoch int64) (sig Signal, err error) {
-	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
+	err = s.DB.DoSoon(ctx, func(ctx context.Context, tx *db.Tx) error {
 		n, err := tx.Exec(ctx, `UPDATE phase SET lease_until = $3 WHERE id = $1 AND epoch = $2 AND status = 'running'`, phase, epoch, tx.Now().Add(LeaseTTL))
 		if err != nil {
 			return err

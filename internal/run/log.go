@@ -32,7 +32,7 @@ func (s *Service) AppendLog(ctx context.Context, phase core.ID, epoch, start int
 	if len(data) == 0 {
 		return nil
 	}
-	err := s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
+	err := s.DB.DoSoon(ctx, func(ctx context.Context, tx *db.Tx) error {
 		n, err := tx.Exec(ctx, `UPDATE phase SET log_size = log_size + $4 WHERE id = $1 AND epoch = $2 AND status = 'running' AND log_size = $3`, phase, epoch, start, int64(len(data)))
 		if err != nil {
 			return err
