@@ -35,6 +35,7 @@ func main() {
 	engine := flag.String("engine", "", "terraform or tofu (default: found on PATH)")
 	only := flag.String("only", "", "part to measure: start, runs, log, burst")
 	reps := flag.Int("reps", 9, "repetitions of a small run")
+	size := flag.Int("size", 0, "only this many resources: 1, 100 or 1000")
 	flag.Parse()
 	if *engine == "" {
 		for _, name := range []string{"terraform", "tofu"} {
@@ -48,7 +49,7 @@ func main() {
 		err = errors.New("no terraform or tofu on PATH; name one with -engine")
 	}
 	if err == nil {
-		err = all(bin, *engine, *only, *reps)
+		err = all(bin, *engine, *only, *reps, *size)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -60,7 +61,7 @@ func main() {
 	}
 }
 
-func all(bin, engine, only string, reps int) error {
+func all(bin, engine, only string, reps, size int) error {
 	databases := []string{"sqlite"}
 	if u := os.Getenv("TEST_POSTGRES_URL"); u != "" {
 		databases = append(databases, u)
@@ -71,7 +72,7 @@ func all(bin, engine, only string, reps int) error {
 			return err
 		}
 		defer os.RemoveAll(dir)
-		b := &bench{bin: bin, engine: engine, dir: dir, reps: reps}
+		b := &bench{bin: bin, engine: engine, dir: dir, reps: reps, size1: size}
 		if d != "sqlite" {
 			b.database = d
 		}
@@ -90,6 +91,7 @@ type bench struct {
 	cmd                        *exec.Cmd
 	n                          int
 	poll                       time.Duration
+	size1                      int
 }
 
 func (b *bench) measure(only string) error {
@@ -342,9 +344,12 @@ func configuration(n int) string {
 func (b *bench) sizes() error {
 	b.poll = 3 * time.Millisecond
 	for _, n := range []int{1, 100, 1000} {
+		if b.size1 != 0 && n != b.size1 {
+			continue
+		}
 		reps := b.reps
 		if n >= 1000 {
-			reps, b.poll = 3, 20*time.Millisecond
+			reps, b.poll = 3, 50*time.Millisecond // asking costs what is measured
 		}
 		if err := b.size(n, reps); err != nil {
 			return err
