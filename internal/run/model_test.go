@@ -562,6 +562,7 @@ func (w *world) lockOrUnlock(m *model, rng *rand.Rand) string {
 		w.want("lock", nil, ws.lock == "", err)
 		if ws.lock == "" {
 			ws.lock = "user"
+			m.dropStale(ws) // the service looks again whenever the lock moves
 		}
 		return "lock"
 	}
