@@ -115,7 +115,8 @@ func TestFloorsAreEnforced(t *testing.T) {
 var owners = map[string]string{
 	"data_key": "secret", "setting": "account", "organization": "account", "app_user": "account", "team": "account", "org_member": "account",
 	"team_member": "account", "api_token": "account", "session": "account", "project": "workspace", "workspace": "workspace", "team_access": "workspace",
-	"variable": "variable", "config_version": "config", "state_version": "state",
+	"team_project_access": "workspace",
+	"variable":            "variable", "config_version": "config", "state_version": "state",
 	"run": "run", "phase": "run", "log_chunk": "run", "run_event": "run", "comment": "run", "schema_migration": "db",
 }
 

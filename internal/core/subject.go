@@ -10,6 +10,7 @@ const (
 	TeamKind  SubjectKind = "team"
 	OrgKind   SubjectKind = "organization"
 	RunKind   SubjectKind = "run"
+	AuditKind SubjectKind = "audit" // an organization's token that reads its audit trail and nothing else
 )
 
 // Subject is the one who asks: a user (by session or token), a team or an

@@ -223,7 +223,7 @@ func (s *Service) Comment(ctx context.Context, run core.ID, body string) (c Comm
 		if err != nil {
 			return err
 		}
-		if err := authz.Workspace(ctx, tx, r.WorkspaceID, core.ReadRuns|core.QueuePlan); err != nil {
+		if err := authz.Workspace(ctx, tx, r.WorkspaceID, core.ReadRuns|core.Comment); err != nil {
 			return err
 		}
 		c, err = addComment(ctx, tx, run, body)

@@ -93,7 +93,7 @@ func (s *Service) resource(ctx context.Context, v View) jsonapi.Resource {
 	a := attributes{
 		Actions: map[string]bool{"is-cancelable": f.Cancelable, "is-confirmable": f.Confirmable, "is-discardable": f.Discardable, "is-force-cancelable": f.ForceCancelable},
 		Permissions: map[string]bool{"can-apply": c.Has(core.ApplyRuns), "can-cancel": c.Has(core.ApplyRuns), "can-discard": c.Has(core.ApplyRuns),
-			"can-comment": c.Has(core.QueuePlan), "can-force-execute": c.Has(core.ApplyRuns), "can-force-cancel": c.Has(core.ForceCancelRuns), "can-override-policy-check": false},
+			"can-comment": c.Has(core.Comment), "can-force-execute": c.Has(core.ApplyRuns), "can-force-cancel": c.Has(core.ForceCancelRuns), "can-override-policy-check": false},
 		AllowConfigGen: v.AllowConfigGen, AllowEmptyApply: v.AllowEmptyApply, AutoApply: v.AutoApply, CreatedAt: v.CreatedAt, UpdatedAt: v.CreatedAt,
 		DebuggingMode: v.Debugging, HasChanges: v.HasChanges, IsDestroy: v.IsDestroy, Message: v.Message, PlanOnly: v.PlanOnly,
 		Refresh: v.Refresh, RefreshOnly: v.RefreshOnly, ReplaceAddrs: v.Replaces, TargetAddrs: v.Targets, SavePlan: v.SavePlan, Source: v.Source,

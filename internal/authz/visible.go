@@ -1,0 +1,54 @@
+package authz
+
+import (
+	"fmt"
+	"strings"
+
+	"interlock/internal/core"
+)
+
+// VisibleWorkspaces is an SQL condition on workspace w that holds for exactly
+// those that s may see, with its one argument as $n.
+func VisibleWorkspaces(s core.Subject, n int) (cond string, arg any) {
+	switch s.Kind {
+	case core.UserKind, core.TeamKind:
+		return numbered(s, n, `(w.org_id IN (SELECT t.org_id FROM team t WHERE (t.owners OR t.sees_all) AND t.id IN (MINE))
+			OR w.id IN (SELECT a.workspace_id FROM team_access a WHERE a.team_id IN (MINE))
+			OR w.project_id IN (SELECT a.project_id FROM team_project_access a WHERE a.team_id IN (MINE)))`), s.ID
+	case core.OrgKind:
+		return fmt.Sprintf(`w.org_id = $%d`, n), s.ID
+	case core.RunKind:
+		return fmt.Sprintf(`w.id = $%d`, n), s.Workspace
+	}
+	return fmt.Sprintf(`w.id = $%d`, n), core.ID("")
+}
+
+// VisibleProjects is VisibleWorkspaces for project p.
+func VisibleProjects(s core.Subject, n int) (cond string, arg any) {
+	switch s.Kind {
+	case core.UserKind, core.TeamKind:
+		return numbered(s, n, `(p.org_id IN (SELECT t.org_id FROM team t WHERE (t.owners OR t.sees_all) AND t.id IN (MINE))
+			OR p.id IN (SELECT a.project_id FROM team_project_access a WHERE a.team_id IN (MINE))
+			OR p.id IN (SELECT v.project_id FROM team_access a JOIN workspace v ON v.id = a.workspace_id WHERE a.team_id IN (MINE)))`), s.ID
+	case core.OrgKind:
+		return fmt.Sprintf(`p.org_id = $%d`, n), s.ID
+	}
+	return fmt.Sprintf(`p.id = $%d`, n), core.ID("")
+}
+
+// VisibleOrgs is VisibleWorkspaces for organization o.
+func VisibleOrgs(s core.Subject, n int) (cond string, arg any) {
+	switch s.Kind {
+	case core.UserKind:
+		return fmt.Sprintf(`o.id IN (SELECT m.org_id FROM org_member m WHERE m.user_id = $%d)`, n), s.ID
+	case core.TeamKind, core.OrgKind, core.RunKind:
+		return fmt.Sprintf(`o.id = $%d`, n), s.OrgID
+	}
+	return fmt.Sprintf(`o.id = $%d`, n), core.ID("")
+}
+
+// numbered fills the teams of s into cond, with their argument as $n.
+func numbered(s core.Subject, n int, cond string) string {
+	teams, _ := mine(s)
+	return strings.ReplaceAll(cond, "MINE", strings.ReplaceAll(teams, "$2", fmt.Sprintf("$%d", n)))
+}
