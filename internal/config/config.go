@@ -26,9 +26,12 @@ import (
 
 // The statuses of a configuration version.
 const (
-	Pending  = "pending"
-	Uploaded = "uploaded"
-	Errored  = "errored"
+	Pending     = "pending"
+	Uploaded    = "uploaded"
+	Errored     = "errored"
+	Archived    = "archived"
+	SoftDeleted = "backing_data_soft_deleted"
+	Deleted     = "backing_data_permanently_deleted"
 )
 
 // A Version is one configuration.
@@ -50,6 +53,8 @@ type Version struct {
 	CreatedBy     core.ID
 	CreatedAt     time.Time
 	UploadedAt    *time.Time
+	// When it reached the other statuses, last.
+	ErroredAt, ArchivedAt, SoftDeletedAt, RestoredAt, DeletedAt *time.Time
 
 	progressHash string
 }
@@ -111,11 +116,19 @@ func (s *Service) createIn(ctx context.Context, tx *db.Tx, w workspace.Workspace
 	v := Version{ID: core.NewID("cv"), WorkspaceID: w.ID, Number: number, Status: Pending, Source: n.Source, AutoQueueRuns: n.AutoQueueRuns,
 		Speculative: n.Speculative, Provisional: n.Provisional, Metadata: n.Metadata, CreatedBy: authz.Subject(ctx).User(), CreatedAt: tx.Now(),
 		progressHash: s.Box.HashToken(token)}
-	return v, token, insert(ctx, tx, v)
+	if err := insert(ctx, tx, v); err != nil {
+		return v, "", err
+	}
+	if w.ConfigID == "" && !v.Speculative && !v.Provisional {
+		// The first one is the workspace's before its bytes are there; later ones
+		// take its place when they are whole.
+		err = workspace.SetConfig(ctx, tx, w.ID, v.ID)
+	}
+	return v, token, err
 }
 
 // UploadURL is the address that takes the archive; whoever holds it may upload
-// once within the hour.
+// within the hour, and again for as long as nothing has used the upload.
 func (s *Service) UploadURL(v Version) string {
 	return s.Signer.Base + "/upload/configurations/" + string(v.ID) + "/" + s.Signer.Path("PUT", "configuration/"+string(v.ID), uploadTTL)
 }
@@ -136,7 +149,7 @@ func (s *Service) receive(ctx context.Context, id core.ID, body io.Reader, lengt
 	if err != nil {
 		return err
 	}
-	if v.Status != Pending {
+	if v.Status != Pending && v.Status != Uploaded {
 		return core.Errorf(core.Conflict, "this configuration version is %s already; create another", v.Status)
 	}
 	limits := archiveLimits()
@@ -171,6 +184,7 @@ func (s *Service) receive(ctx context.Context, id core.ID, body io.Reader, lengt
 	case putErr != nil && bad == nil:
 		return putErr
 	}
+	before := v.Object
 	if bad != nil {
 		err = s.refuse(ctx, id, bad)
 	} else {
@@ -189,6 +203,9 @@ func (s *Service) receive(ctx context.Context, id core.ID, body io.Reader, lengt
 		}
 		return err
 	}
+	if before != "" {
+		_ = s.Blobs.Delete(context.WithoutCancel(ctx), before) // rubbish at worst
+	}
 	s.Done(v.WorkspaceID)
 	return nil
 }
@@ -197,7 +214,7 @@ func (s *Service) receive(ctx context.Context, id core.ID, body io.Reader, lengt
 // upload was quicker, and returns bad.
 func (s *Service) refuse(ctx context.Context, id core.ID, bad error) error {
 	err := s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
-		_, err := tx.Exec(ctx, `UPDATE config_version SET status = 'errored', error = 'archive', error_message = $2 WHERE id = $1 AND status = 'pending'`, id, core.Message(bad))
+		_, err := tx.Exec(ctx, `UPDATE config_version SET status = 'errored', error = 'archive', error_message = $2, errored_at = $3 WHERE id = $1 AND status = 'pending'`, id, core.Message(bad), tx.Now())
 		return err
 	})
 	if err != nil {
@@ -206,10 +223,15 @@ func (s *Service) refuse(ctx context.Context, id core.ID, bad error) error {
 	return bad
 }
 
-// accept makes an upload visible, once.
+// accept makes an upload visible. A later upload takes the place of one that
+// no run has used; what a run has seen never changes.
 func (s *Service) accept(ctx context.Context, tx *db.Tx, v *Version, object string, info blob.Info) error {
-	n, err := tx.Exec(ctx, `UPDATE config_version SET status = 'uploaded', object = $2, size = $3, digest = $4, uploaded_at = $5 WHERE id = $1 AND status = 'pending'`,
-		v.ID, object, info.Size, info.SHA256, tx.Now())
+	if _, err := LoadForUse(ctx, tx, v.ID); err != nil {
+		return err
+	}
+	n, err := tx.Exec(ctx, `UPDATE config_version SET status = 'uploaded', object = $2, size = $3, digest = $4, uploaded_at = $5
+		WHERE id = $1 AND object = $6 AND (status = 'pending' OR status = 'uploaded' AND NOT EXISTS (SELECT 1 FROM run r WHERE r.config_id = config_version.id))`,
+		v.ID, object, info.Size, info.SHA256, tx.Now(), v.Object)
 	if err != nil {
 		return err
 	}
@@ -217,7 +239,11 @@ func (s *Service) accept(ctx context.Context, tx *db.Tx, v *Version, object stri
 		return core.Errorf(core.Conflict, "this configuration version has been uploaded already")
 	}
 	at := tx.Now()
+	again := v.Status == Uploaded
 	v.Status, v.Object, v.Size, v.Digest, v.UploadedAt = Uploaded, object, info.Size, info.SHA256, &at
+	if again {
+		return nil
+	}
 	if !v.Speculative && !v.Provisional {
 		if err := workspace.SetConfig(ctx, tx, v.WorkspaceID, v.ID); err != nil {
 			return err
@@ -289,7 +315,8 @@ func (s *Service) List(ctx context.Context, ws core.ID, p jsonapi.Page) (vs []Ve
 		if _, err := workspace.Get(ctx, tx, ws, core.ReadRuns); err != nil {
 			return err
 		}
-		if total, err = db.One(ctx, tx, db.Int, `SELECT count(*) FROM config_version WHERE workspace_id = $1`, ws); err != nil {
+		// Numbers have no gaps, so the last one is the count.
+		if total, err = db.One(ctx, tx, db.Int, `SELECT next_config - 1 FROM workspace WHERE id = $1`, ws); err != nil {
 			return err
 		}
 		vs, err = db.All(ctx, tx, scan, `SELECT `+columns+` FROM config_version WHERE workspace_id = $1 ORDER BY number DESC LIMIT $2 OFFSET $3`, ws, p.Size, p.Offset())
@@ -310,12 +337,12 @@ func MakeCurrent(ctx context.Context, tx *db.Tx, v Version) error {
 }
 
 const columns = `id, workspace_id, number, status, source, auto_queue_runs, speculative, provisional, error, error_message, metadata,
-	object, size, digest, created_by, created_at, uploaded_at, progress_hash`
+	object, size, digest, created_by, created_at, uploaded_at, errored_at, archived_at, soft_deleted_at, restored_at, deleted_at, progress_hash`
 
 func scan(r db.Row) (v Version, err error) {
 	var meta string
 	if err := r.Scan(&v.ID, &v.WorkspaceID, &v.Number, &v.Status, &v.Source, &v.AutoQueueRuns, &v.Speculative, &v.Provisional, &v.Error, &v.ErrorMessage, &meta,
-		&v.Object, &v.Size, &v.Digest, &v.CreatedBy, &v.CreatedAt, &v.UploadedAt, &v.progressHash); err != nil {
+		&v.Object, &v.Size, &v.Digest, &v.CreatedBy, &v.CreatedAt, &v.UploadedAt, &v.ErroredAt, &v.ArchivedAt, &v.SoftDeletedAt, &v.RestoredAt, &v.DeletedAt, &v.progressHash); err != nil {
 		return v, err
 	}
 	return v, json.Unmarshal([]byte(meta), &v.Metadata)
@@ -330,8 +357,8 @@ func insert(ctx context.Context, tx *db.Tx, v Version) error {
 		return err
 	}
 	_, err = tx.Exec(ctx, `
-		INSERT INTO config_version (`+columns+`)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, '', '', $9, '', 0, '', $10, $11, NULL, $12)`,
+		INSERT INTO config_version (id, workspace_id, number, status, source, auto_queue_runs, speculative, provisional, metadata, created_by, created_at, progress_hash)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
 		v.ID, v.WorkspaceID, v.Number, v.Status, v.Source, v.AutoQueueRuns, v.Speculative, v.Provisional, string(meta), v.CreatedBy, v.CreatedAt, v.progressHash)
 	return err
 }
@@ -339,6 +366,18 @@ func insert(ctx context.Context, tx *db.Tx, v Version) error {
 // Load returns a configuration version without asking who wants it.
 func Load(ctx context.Context, tx *db.Tx, id core.ID) (Version, error) {
 	return db.One(ctx, tx, scan, `SELECT `+columns+` FROM config_version WHERE id = $1`, id)
+}
+
+// LoadForUse is Load for a run that is going to be made of it: until the
+// transaction ends its bytes cannot be taken away.
+func LoadForUse(ctx context.Context, tx *db.Tx, id core.ID) (Version, error) {
+	return db.One(ctx, tx, scan, `SELECT `+columns+` FROM config_version WHERE id = $1`+tx.ForUpdate(), id)
+}
+
+// Whole reports whether the bytes of a version have come. The empty id has none.
+func Whole(ctx context.Context, tx *db.Tx, id core.ID) (bool, error) {
+	n, err := db.One(ctx, tx, db.Int, `SELECT count(*) FROM config_version WHERE id = $1 AND uploaded_at IS NOT NULL`, id)
+	return n > 0, err
 }
 
 func (s *Service) loadUploaded(ctx context.Context, id core.ID) (v Version, err error) {

@@ -208,6 +208,9 @@ func (s *Service) v1Latest(r *http.Request) (any, error) {
 		if v, err = Load(ctx, tx, w.ConfigID); err != nil {
 			return err
 		}
+		if v.Status == Pending || v.Status == Errored {
+			return authz.ErrHidden() // announced, never whole
+		}
 		if authz.Workspace(ctx, tx, w.ID, core.ReadVariables) == nil {
 			vars, err = s.Variables.ListIn(ctx, tx, w.ID)
 		}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"strconv"
@@ -18,6 +19,10 @@ func (s *Service) Routes(rt *web.Router) {
 	rt.V2("GET /api/v2/workspaces/{workspace}/configuration-versions", 200, s.v2List)
 	rt.V2("GET /api/v2/configuration-versions/{config}", 200, s.v2Get)
 	rt.V2Raw("GET /api/v2/configuration-versions/{config}/download", s.v2Download)
+	rt.V2Raw("POST /api/v2/configuration-versions/{config}/actions/archive", s.v2Act(s.ArchiveVersion, http.StatusAccepted))
+	rt.V2Raw("POST /api/v2/configuration-versions/{config}/actions/soft_delete_backing_data", s.v2Act(s.SoftDelete, http.StatusOK))
+	rt.V2Raw("POST /api/v2/configuration-versions/{config}/actions/restore_backing_data", s.v2Act(s.Restore, http.StatusOK))
+	rt.V2Raw("POST /api/v2/configuration-versions/{config}/actions/permanently_delete_backing_data", s.v2Act(s.DeleteForGood, http.StatusOK))
 	rt.Raw("PUT /upload/configurations/{config}/{capability}", s.upload)
 	rt.Raw("POST /upload/configurations/{config}/{capability}", s.upload)
 	rt.Raw("GET /download/configurations/{config}/{capability}", s.download)
@@ -38,14 +43,23 @@ type attributes struct {
 	Number           int64                `json:"version-number"`
 }
 
+// Resource is the document of a configuration version without its upload
+// address, for those that include it.
+func (s *Service) Resource(v Version) jsonapi.Resource { return s.resource(v, false) }
+
 func (s *Service) resource(v Version, upload bool) jsonapi.Resource {
 	a := attributes{AutoQueueRuns: v.AutoQueueRuns, Source: v.Source, Speculative: v.Speculative, Provisional: v.Provisional, Status: v.Status,
 		StatusTimestamps: map[string]time.Time{}, ChangedFiles: []string{}, Number: v.Number}
 	if v.Error != "" {
 		a.Error, a.ErrorMessage = &v.Error, &v.ErrorMessage
 	}
-	if v.UploadedAt != nil {
-		a.StatusTimestamps["uploaded-at"] = *v.UploadedAt
+	for name, at := range map[string]*time.Time{
+		"queued-at": &v.CreatedAt, "uploaded-at": v.UploadedAt, "finished-at": v.UploadedAt, "errored-at": v.ErroredAt, "archived-at": v.ArchivedAt,
+		"soft-delete-backing-data-at": v.SoftDeletedAt, "restore-backing-data-at": v.RestoredAt, "permanently-delete-backing-data-at": v.DeletedAt,
+	} {
+		if at != nil {
+			a.StatusTimestamps[name] = *at
+		}
 	}
 	if upload && v.Status == Pending {
 		u := s.UploadURL(v)
@@ -81,6 +95,9 @@ func (s *Service) v2Create(r *http.Request) (*jsonapi.Doc, error) {
 }
 
 func (s *Service) v2List(r *http.Request) (*jsonapi.Doc, error) {
+	if _, err := jsonapi.Includes(r, "ingress_attributes"); err != nil {
+		return nil, err
+	}
 	p, err := jsonapi.PageOf(r)
 	if err != nil {
 		return nil, err
@@ -93,6 +110,9 @@ func (s *Service) v2List(r *http.Request) (*jsonapi.Doc, error) {
 }
 
 func (s *Service) v2Get(r *http.Request) (*jsonapi.Doc, error) {
+	if _, err := jsonapi.Includes(r, "ingress_attributes"); err != nil {
+		return nil, err
+	}
 	v, err := s.Get(r.Context(), core.ID(r.PathValue("config")), core.ReadRuns)
 	if err != nil {
 		return nil, err
@@ -110,6 +130,17 @@ func (s *Service) v2Download(w http.ResponseWriter, r *http.Request) error {
 	}
 	http.Redirect(w, r, s.DownloadURL(v), http.StatusFound)
 	return nil
+}
+
+// v2Act adapts an action on a configuration version: no body either way.
+func (s *Service) v2Act(f func(context.Context, core.ID) error, code int) func(http.ResponseWriter, *http.Request) error {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		if err := f(r.Context(), core.ID(r.PathValue("config"))); err != nil {
+			return err
+		}
+		w.WriteHeader(code)
+		return nil
+	}
 }
 
 // upload takes an archive from whoever holds the address.

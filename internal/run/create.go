@@ -220,7 +220,7 @@ func (s *Service) configFor(ctx context.Context, tx *db.Tx, w workspace.Workspac
 	if id == "" {
 		return config.Version{}, missing
 	}
-	c, err := config.Load(ctx, tx, id)
+	c, err := config.LoadForUse(ctx, tx, id)
 	if core.KindOf(err) == core.NotFound {
 		return c, core.Errorf(core.Invalid, "configuration version %s does not exist", id).InField("configuration-version")
 	}
@@ -232,6 +232,9 @@ func (s *Service) configFor(ctx context.Context, tx *db.Tx, w workspace.Workspac
 		if _, err := workspace.Get(ctx, tx, c.WorkspaceID, core.ReadConfig); err != nil {
 			return c, core.Errorf(core.Invalid, "configuration version %s does not exist", id).InField("configuration-version")
 		}
+	}
+	if id == w.ConfigID && (c.Status == config.Pending || c.Status == config.Errored) {
+		return c, missing // the first one was announced and never came whole
 	}
 	if c.Status != config.Uploaded {
 		return c, core.Errorf(core.Invalid, "configuration version %s is %s, not uploaded", id, c.Status).InField("configuration-version")

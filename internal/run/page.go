@@ -15,7 +15,9 @@ import (
 	"github.com/a-h/templ"
 
 	"interlock/internal/authz"
+	"interlock/internal/config"
 	"interlock/internal/core"
+	"interlock/internal/db"
 	"interlock/internal/jsonapi"
 	"interlock/internal/tfdata"
 	"interlock/internal/web"
@@ -63,6 +65,15 @@ func (s *Service) pageOverview(r *http.Request) (web.Answer, error) {
 func (s *Service) overviewPage(r *http.Request, queue, lock ui.Form, code int) (web.Answer, error) {
 	w, err := s.workspaceOf(r)
 	if err != nil {
+		return web.Answer{}, err
+	}
+	if err := s.DB.View(r.Context(), func(ctx context.Context, tx *db.Tx) error {
+		whole, err := config.Whole(ctx, tx, w.ConfigID)
+		if !whole {
+			w.ConfigID = "" // announced and not uploaded: there is nothing to run
+		}
+		return err
+	}); err != nil {
 		return web.Answer{}, err
 	}
 	o := overview{View: w, Base: s.Signer.Base, Queue: queue, Lock: lock}

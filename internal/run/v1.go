@@ -1,10 +1,12 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 
 	"interlock/internal/authz"
+	"interlock/internal/config"
 	"interlock/internal/core"
 	"interlock/internal/db"
 	"interlock/internal/web"
@@ -31,8 +33,8 @@ func (s *Service) v1Plan(r *http.Request) (any, error) {
 		if err := authz.Workspace(ctx, tx, w.ID, core.QueuePlan); err != nil {
 			return w, err
 		}
-		if w.ConfigID == "" {
-			return w, authz.ErrHidden()
+		if whole, err := config.Whole(ctx, tx, w.ConfigID); err != nil || !whole {
+			return w, cmp.Or(err, error(authz.ErrHidden()))
 		}
 		return w, nil
 	}, New{IsDestroy: destroy, Source: "atlas", TriggerReason: "api", Message: "Queued over the API"})
