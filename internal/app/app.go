@@ -198,6 +198,7 @@ func (s *Server) wire(context.Context) error {
 	s.configs.Uploaded = append(s.configs.Uploaded, s.runs.ConfigUploaded)
 	s.configs.Done = func(ws core.ID) { s.bus.Publish(run.DispatchTopic, run.WorkspaceTopic(ws)) }
 	s.states.Saved = s.lookAgain
+	s.states.RunDocs = s.runs.Docs
 
 	rt := web.NewRouter(s.accounts.Identify, s.accounts.IdentifySession, strings.HasPrefix(s.URL, "https:"), s.metrics.observe)
 	for _, f := range []interface{ Routes(*web.Router) }{

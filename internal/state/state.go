@@ -6,10 +6,12 @@ package state
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/md5"
 	"encoding/hex"
 	"errors"
+	"strings"
 	"time"
 
 	"interlock/internal/authz"
@@ -50,7 +52,11 @@ type Version struct {
 	Resources     int64
 	RunID         core.ID
 	CreatedBy     core.ID
+	RollbackOf    core.ID // the version whose content this one brought back
 	CreatedAt     time.Time
+	Backing       string // "", or what became of the bytes: soft_deleted, deleted
+
+	summary string
 }
 
 // Service is what the APIs, the pages and package run call.
@@ -63,6 +69,9 @@ type Service struct {
 
 	// Saved is called after a transaction that moved a workspace's state.
 	Saved func(workspace core.ID)
+	// RunDocs returns the documents of a run that the subject of ctx may see,
+	// for versions that include it; of what is in want, under a run.
+	RunDocs func(ctx context.Context, run core.ID, want map[string]bool) ([]jsonapi.Resource, error)
 }
 
 // Staged is a state whose bytes are durable but which no row names yet.
@@ -74,6 +83,8 @@ type Staged struct {
 	Size          int64
 	EngineVersion string
 	Resources     int64
+
+	summary string
 }
 
 // Stage parses raw and stores it. Who does not commit it must Drop it; a crash
@@ -124,7 +135,7 @@ func parse(raw []byte) (Staged, error) {
 	}
 	sum := md5.Sum(raw)
 	return Staged{Serial: t.Serial, Lineage: t.Lineage, MD5: hex.EncodeToString(sum[:]), Size: int64(len(raw)),
-		EngineVersion: t.EngineVersion, Resources: int64(t.Resources)}, nil
+		EngineVersion: t.EngineVersion, Resources: int64(t.Resources), summary: summarize(t).text()}, nil
 }
 
 func (s *Service) store(ctx context.Context, st Staged, raw []byte) (Staged, error) {
@@ -168,7 +179,7 @@ func Commit(ctx context.Context, tx *db.Tx, w workspace.Workspace, st Staged, ru
 	if same, err = fits(cur, st.Serial, st.Lineage, st.MD5); err != nil && !force {
 		return v, false, err
 	}
-	if same {
+	if same && replayed(w, *cur) {
 		return *cur, true, nil
 	}
 	v = version(w.ID, st, run, by, Finalized)
@@ -183,9 +194,16 @@ func Quarantine(ctx context.Context, tx *db.Tx, ws core.ID, st Staged, run core.
 	return insert(ctx, tx, version(ws, st, run, "", Quarantined))
 }
 
+// replayed says that bytes which are current already came again, as a client
+// sends them whose answer was lost. Under a lock that was taken since, they are
+// a new version of their own: somebody wrote them on purpose.
+func replayed(w workspace.Workspace, cur Version) bool {
+	return w.Lock.Kind == "run" || w.Lock.At == nil || !w.Lock.At.After(cur.CreatedAt)
+}
+
 func version(ws core.ID, st Staged, run, by core.ID, status string) Version {
 	return Version{WorkspaceID: ws, Serial: st.Serial, Lineage: st.Lineage, MD5: st.MD5, Status: status, Object: st.Object, Size: st.Size,
-		EngineVersion: st.EngineVersion, Resources: st.Resources, RunID: run, CreatedBy: by}
+		EngineVersion: st.EngineVersion, Resources: st.Resources, RunID: run, CreatedBy: by, summary: st.summary}
 }
 
 // current returns the head of w's history, or nil.
@@ -229,13 +247,13 @@ func mayWrite(ctx context.Context, tx *db.Tx, w workspace.Workspace, needLock bo
 
 // Write makes raw the current state of a workspace. find names it inside the
 // transaction. same reports that nothing was new.
-func (s *Service) Write(ctx context.Context, find func(context.Context, *db.Tx) (workspace.Workspace, error), raw []byte, needLock, force bool, check func(Staged) error) (v Version, same bool, err error) {
+func (s *Service) Write(ctx context.Context, find func(context.Context, *db.Tx) (workspace.Workspace, error), raw []byte, needLock, force bool, check func(*Staged) error) (v Version, same bool, err error) {
 	st, err := parse(raw)
 	if err != nil {
 		return v, false, err
 	}
 	if check != nil {
-		if err := check(st); err != nil {
+		if err := check(&st); err != nil {
 			return v, false, err
 		}
 	}
@@ -311,7 +329,7 @@ func (s *Service) refused(ctx context.Context, st Staged, err error) error {
 
 // Raw reads the bytes of a version.
 func (s *Service) Raw(ctx context.Context, v Version) ([]byte, error) {
-	if v.Object == "" {
+	if v.Object == "" || v.Backing != "" {
 		return nil, authz.ErrHidden()
 	}
 	return s.Blobs.Bytes(ctx, v.Object, MaxSize)
@@ -358,11 +376,21 @@ func (s *Service) List(ctx context.Context, org, name, status string, p jsonapi.
 		if err := authz.Workspace(ctx, tx, w.ID, core.ReadState); err != nil {
 			return err
 		}
-		const cond = ` FROM state_version WHERE workspace_id = $1 AND ($2 = '' AND status IN ('pending', 'finalized') OR status = $2)`
-		if total, err = db.One(ctx, tx, db.Int, `SELECT count(*)`+cond, w.ID, status); err != nil {
+		args := []any{w.ID}
+		for st := range strings.SplitSeq(cmp.Or(status, "pending,finalized"), ",") {
+			if st = strings.TrimSpace(st); st == Pending || st == Finalized || st == Discarded {
+				args = append(args, st)
+			}
+		}
+		if len(args) == 1 {
+			return nil // no such status, no such version
+		}
+		cond := ` FROM state_version WHERE workspace_id = $1 AND status IN (` + db.In(2, len(args)-1) + `)`
+		if total, err = db.One(ctx, tx, db.Int, `SELECT count(*)`+cond, args...); err != nil {
 			return err
 		}
-		vs, err = db.All(ctx, tx, scan, `SELECT `+columns+cond+` ORDER BY seq DESC LIMIT $3 OFFSET $4`, w.ID, status, p.Size, p.Offset())
+		n := len(args)
+		vs, err = db.All(ctx, tx, scan, `SELECT `+columns+cond+` ORDER BY seq DESC LIMIT `+db.In(n+1, 1)+` OFFSET `+db.In(n+2, 1), append(args, p.Size, p.Offset())...)
 		return err
 	})
 	return vs, total, err
@@ -387,40 +415,4 @@ func (s *Service) QuarantinedOf(ctx context.Context, run core.ID) (v Version, er
 // DownloadURL is the address from which raw bytes can be read for a minute.
 func (s *Service) DownloadURL(v Version) string {
 	return s.Signer.Base + "/download/states/" + string(v.ID) + "/" + s.Signer.Path("GET", "state/"+string(v.ID), 5*time.Minute)
-}
-
-// PendingUpload refuses an unlock while an upload that was announced is
-// awaited: the text is the one that clients retry on.
-func PendingUpload(ctx context.Context, tx *db.Tx, ws core.ID) error {
-	n, err := db.One(ctx, tx, db.Int, `SELECT count(*) FROM state_version WHERE workspace_id = $1 AND status = 'pending'
-		AND seq = (SELECT max(seq) FROM state_version WHERE workspace_id = $1)`, ws)
-	if err == nil && n > 0 {
-		return core.Errorf(core.Unavailable, "Workspace latest state version is still pending")
-	}
-	return err
-}
-
-const columns = `id, workspace_id, seq, serial, lineage, md5, status, object, json_object, size, engine_version, resources, run_id, created_by, created_at`
-
-func scan(r db.Row) (v Version, err error) {
-	return v, r.Scan(&v.ID, &v.WorkspaceID, &v.Seq, &v.Serial, &v.Lineage, &v.MD5, &v.Status, &v.Object, &v.JSONObject, &v.Size,
-		&v.EngineVersion, &v.Resources, &v.RunID, &v.CreatedBy, &v.CreatedAt)
-}
-
-func insert(ctx context.Context, tx *db.Tx, v Version) (Version, error) {
-	seq, err := db.One(ctx, tx, db.Int, `SELECT COALESCE(max(seq), 0) + 1 FROM state_version WHERE workspace_id = $1`, v.WorkspaceID)
-	if err != nil {
-		return v, err
-	}
-	v.ID, v.Seq, v.CreatedAt = core.NewID("sv"), seq, tx.Now()
-	_, err = tx.Exec(ctx, `
-		INSERT INTO state_version (`+columns+`)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)`,
-		v.ID, v.WorkspaceID, v.Seq, v.Serial, v.Lineage, v.MD5, v.Status, v.Object, v.JSONObject, v.Size, v.EngineVersion, v.Resources, v.RunID, v.CreatedBy, v.CreatedAt)
-	return v, err
-}
-
-// Load returns a version without asking who wants it.
-func Load(ctx context.Context, tx *db.Tx, id core.ID) (Version, error) {
-	return db.One(ctx, tx, scan, `SELECT `+columns+` FROM state_version WHERE id = $1`, id)
 }

@@ -1,0 +1,44 @@
+package state
+
+import (
+	"context"
+
+	"interlock/internal/core"
+	"interlock/internal/db"
+)
+
+const columns = `id, workspace_id, seq, serial, lineage, md5, status, object, json_object, size, engine_version, resources, run_id, created_by, created_at, rollback_of, backing, summary`
+
+func scan(r db.Row) (v Version, err error) {
+	return v, r.Scan(&v.ID, &v.WorkspaceID, &v.Seq, &v.Serial, &v.Lineage, &v.MD5, &v.Status, &v.Object, &v.JSONObject, &v.Size,
+		&v.EngineVersion, &v.Resources, &v.RunID, &v.CreatedBy, &v.CreatedAt, &v.RollbackOf, &v.Backing, &v.summary)
+}
+
+func insert(ctx context.Context, tx *db.Tx, v Version) (Version, error) {
+	seq, err := db.One(ctx, tx, db.Int, `SELECT COALESCE(max(seq), 0) + 1 FROM state_version WHERE workspace_id = $1`, v.WorkspaceID)
+	if err != nil {
+		return v, err
+	}
+	v.ID, v.Seq, v.CreatedAt = core.NewID("sv"), seq, tx.Now()
+	_, err = tx.Exec(ctx, `
+		INSERT INTO state_version (`+columns+`)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)`,
+		v.ID, v.WorkspaceID, v.Seq, v.Serial, v.Lineage, v.MD5, v.Status, v.Object, v.JSONObject, v.Size, v.EngineVersion, v.Resources, v.RunID, v.CreatedBy, v.CreatedAt, v.RollbackOf, v.Backing, v.summary)
+	return v, err
+}
+
+// Load returns a version without asking who wants it.
+func Load(ctx context.Context, tx *db.Tx, id core.ID) (Version, error) {
+	return db.One(ctx, tx, scan, `SELECT `+columns+` FROM state_version WHERE id = $1`, id)
+}
+
+// PendingUpload refuses an unlock while an upload that was announced is
+// awaited: the text is the one that clients retry on.
+func PendingUpload(ctx context.Context, tx *db.Tx, ws core.ID) error {
+	n, err := db.One(ctx, tx, db.Int, `SELECT count(*) FROM state_version WHERE workspace_id = $1 AND status = 'pending'
+		AND seq = (SELECT max(seq) FROM state_version WHERE workspace_id = $1)`, ws)
+	if err == nil && n > 0 {
+		return core.Errorf(core.Unavailable, "Workspace latest state version is still pending")
+	}
+	return err
+}
