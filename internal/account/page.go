@@ -28,7 +28,7 @@ func (s *Service) pages(rt *web.Router) {
 
 // pageStart leads to the only organization there is, or to the list.
 func (s *Service) pageStart(r *http.Request) (web.Answer, error) {
-	os, total, err := s.Orgs(r.Context(), "", jsonapi.Page{Number: 1, Size: 1})
+	os, total, err := s.Orgs(r.Context(), OrgFilter{}, jsonapi.Page{Number: 1, Size: 1})
 	if err == nil && total == 1 {
 		return web.Goto("/app/" + os[0].Name)
 	}
@@ -114,12 +114,12 @@ const orgsPerPage = 50
 func (s *Service) orgsPage(r *http.Request, f ui.Form, code int) (web.Answer, error) {
 	q := r.URL.Query()
 	p := jsonapi.Page{Number: ui.PageNumber(q), Size: orgsPerPage}
-	os, total, err := s.Orgs(r.Context(), q.Get("q"), p)
+	os, total, err := s.Orgs(r.Context(), OrgFilter{Any: q.Get("q")}, p)
 	return web.Answer{Page: orgs(os, total, p, q, f), Status: code}, err
 }
 
 func (s *Service) pageCreateOrg(r *http.Request) (web.Answer, error) {
-	o, err := s.CreateOrg(r.Context(), Org{Name: r.PostFormValue("name"), Email: r.PostFormValue("email")})
+	o, err := s.CreateOrg(r.Context(), NewOrg(r.PostFormValue("name"), r.PostFormValue("email")))
 	if ui.Typo(err) {
 		return s.orgsPage(r, ui.Refused(r.PostForm, err), http.StatusUnprocessableEntity)
 	}
@@ -157,15 +157,12 @@ func (s *Service) pageCreateToken(r *http.Request) (web.Answer, error) {
 		at := s.DB.Now().UTC().AddDate(0, 0, days)
 		expires = &at
 	}
-	t, err := s.CreateUserToken(r.Context(), r.PostFormValue("description"), expires)
+	t, err := s.IssueUserToken(r.Context(), authz.Subject(r.Context()).ID, r.PostFormValue("description"), expires)
 	if err != nil {
 		return web.Answer{}, err
 	}
 	return s.accountPage(r, t, ui.Form{}, http.StatusCreated)
 }
-
-// maxTokenDescription bounds what a token is described with, in bytes.
-const maxTokenDescription = 200
 
 func (s *Service) pageRevokeToken(r *http.Request) (web.Answer, error) {
 	// A token that is gone already is what the caller wanted.

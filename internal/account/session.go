@@ -43,20 +43,27 @@ func (s *Service) End(ctx context.Context, id string) error {
 	})
 }
 
-// IdentifySession tells whose session a cookie value is.
+// IdentifySession tells whose session a cookie value is. The strictest limits
+// of the user's organizations hold.
 func (s *Service) IdentifySession(ctx context.Context, id string) (sub core.Subject, err error) {
 	hash := s.Box.HashToken(id)
-	var seen time.Time
+	var seen, began time.Time
+	var timeout, remember int64
 	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
 		sub, err = db.One(ctx, tx, func(r db.Row) (x core.Subject, err error) {
 			x.Kind = core.UserKind
-			return x, r.Scan(&x.ID, &x.Name, &x.SiteAdmin, &seen)
-		}, `SELECT u.id, u.username, u.site_admin, s.seen_at FROM session s JOIN app_user u ON u.id = s.user_id
+			return x, r.Scan(&x.ID, &x.Name, &x.SiteAdmin, &seen, &began, &timeout, &remember)
+		}, `SELECT u.id, u.username, u.site_admin, s.seen_at, s.created_at,
+				COALESCE((SELECT min(o.session_timeout) FROM organization o JOIN org_member m ON m.org_id = o.id WHERE m.user_id = u.id AND o.session_timeout > 0), 0),
+				COALESCE((SELECT min(o.session_remember) FROM organization o JOIN org_member m ON m.org_id = o.id WHERE m.user_id = u.id AND o.session_remember > 0), 0)
+			FROM session s JOIN app_user u ON u.id = s.user_id
 			WHERE s.hash = $1 AND s.expires_at > $2 AND s.seen_at > $3 AND u.suspended = false`,
 			hash, tx.Now(), tx.Now().Add(-sessionIdle))
 		return err
 	})
-	if core.KindOf(err) == core.NotFound {
+	now := s.DB.Now().UTC()
+	over := timeout > 0 && now.Sub(seen) > time.Duration(timeout)*time.Minute || remember > 0 && now.Sub(began) > time.Duration(remember)*time.Minute
+	if core.KindOf(err) == core.NotFound || err == nil && over {
 		return core.Subject{}, core.Errorf(core.Unknown, "sign in first")
 	}
 	if err == nil && s.DB.Now().UTC().Sub(seen) > usedEvery {

@@ -2,7 +2,7 @@ package account
 
 import (
 	"context"
-	"strings"
+	"regexp"
 
 	"interlock/internal/authz"
 	"interlock/internal/core"
@@ -12,56 +12,63 @@ import (
 
 // A Team is a group of users of an organization to whom access is given.
 type Team struct {
-	ID         core.ID
-	OrgID      core.ID
-	OrgName    string
-	Name       string
-	Owners     bool // the team that may do everything; there is one, and it stays
-	Visibility string
-	Users      []core.ID
+	ID           core.ID
+	OrgID        core.ID
+	OrgName      string
+	Name         string
+	Owners       bool // the team that may do everything; there is one, and it stays
+	Visibility   string
+	Access       core.OrgAccess
+	SSOID        string // by which a single sign-on names the team
+	MemberTokens bool   // members manage the team's tokens
+	Users        []core.ID
+	Memberships  []core.ID // of Users and of those who are invited
 }
 
-const teamColumns = `t.id, t.org_id, o.name, t.name, t.owners, t.visibility`
+const teamColumns = `t.id, t.org_id, o.name, t.name, t.owners, t.visibility, t.org_access, t.sso_id, t.member_tokens`
 
 func scanTeam(r db.Row) (t Team, err error) {
-	return t, r.Scan(&t.ID, &t.OrgID, &t.OrgName, &t.Name, &t.Owners, &t.Visibility)
+	var access string
+	err = r.Scan(&t.ID, &t.OrgID, &t.OrgName, &t.Name, &t.Owners, &t.Visibility, &access, &t.SSOID, &t.MemberTokens)
+	t.Access = core.ParseOrgAccess(access)
+	return t, err
 }
 
 const teamFrom = ` FROM team t JOIN organization o ON o.id = t.org_id`
 
+var teamName = regexp.MustCompile(`^[A-Za-z0-9_.-]([A-Za-z0-9_. -]{0,88}[A-Za-z0-9_.-])?$`)
+
 func (t *Team) validate() error {
 	switch {
-	case strings.TrimSpace(t.Name) == "":
-		return core.Errorf(core.Invalid, "can't be blank").InField("name")
-	case !nameForm.MatchString(t.Name):
-		return core.Errorf(core.Invalid, "may hold only letters, digits, -, _ and . (at most 60)").InField("name")
+	case t.Name == "":
+		return core.Errorf(core.Invalid, "Name can't be blank").InField("name")
+	case !teamName.MatchString(t.Name):
+		return core.Errorf(core.Invalid, "Name may hold only letters, digits, spaces, -, _ and . (at most 90)").InField("name")
 	case t.Visibility != "secret" && t.Visibility != "organization":
-		return core.Errorf(core.Invalid, "must be secret or organization").InField("visibility")
+		return core.Errorf(core.Invalid, "Visibility must be secret or organization").InField("visibility")
+	case len(t.SSOID) > maxText:
+		return core.Errorf(core.Invalid, "Sso team is too long").InField("sso-team-id")
 	}
 	return nil
 }
 
-// team loads a team that the subject of ctx may see, with its members; want
-// are rights on its organization.
-func (s *Service) team(ctx context.Context, tx *db.Tx, id core.ID, want core.Right) (Team, error) {
-	t, err := db.One(ctx, tx, scanTeam, `SELECT `+teamColumns+teamFrom+` WHERE t.id = $1`, id)
-	if err != nil {
-		return Team{}, err
-	}
-	have, err := authz.OrgRights(ctx, tx, t.OrgID)
-	if err != nil {
-		return Team{}, err
-	}
-	if t.Users, err = db.All(ctx, tx, db.ID, `SELECT user_id FROM team_member WHERE team_id = $1 ORDER BY user_id`, id); err != nil {
-		return Team{}, err
-	}
-	if !have.Has(core.ReadOrg) || !have.Has(core.ManageTeams) && t.Visibility != "organization" && !t.member(authz.Subject(ctx)) {
-		return Team{}, authz.ErrHidden()
-	}
-	if !have.Has(want) {
-		return Team{}, authz.ErrHidden()
-	}
-	return t, nil
+// CanManage reports whether rights on the organization include the team's
+// settings. The owners are for owners.
+func (t Team) CanManage(have core.Right) bool {
+	return have.Has(core.ManageTeams) && (!t.Owners || have.Has(core.ManageOwners))
+}
+
+// CanMembers is CanManage for who is in the team.
+func (t Team) CanMembers(have core.Right) bool {
+	return have.Has(core.ManageMembers) && (!t.Owners || have.Has(core.ManageOwners))
+}
+
+// CanAccess is CanManage for the team's permissions on the organization.
+func (t Team) CanAccess(have core.Right) bool { return have.Has(core.ManageOrgAccess) && !t.Owners }
+
+// canToken is CanManage for the team's tokens, where members may be enough.
+func (t Team) canToken(have core.Right, sub core.Subject) bool {
+	return t.CanManage(have) || t.MemberTokens && t.member(sub)
 }
 
 func (t Team) member(s core.Subject) bool {
@@ -76,98 +83,195 @@ func (t Team) member(s core.Subject) bool {
 	return false
 }
 
-// Team returns a team that the subject of ctx may see.
-func (s *Service) Team(ctx context.Context, id core.ID) (t Team, err error) {
+// teamMember is a condition that the subject $2 is, or is in, team t.
+const teamMember = `(t.id = $2 OR t.id IN (SELECT x.team_id FROM team_member x WHERE x.user_id = $2))`
+
+// teamCondition is a condition that s sees team t of an organization on which
+// it has these rights, with its argument as $2.
+func teamCondition(s core.Subject, have core.Right) (cond string, args []any) {
+	if have.Has(core.SecretTeams) {
+		return `$2 <> ''`, []any{s.ID}
+	}
+	return `(t.visibility = 'organization' OR ` + teamMember + `)`, []any{s.ID}
+}
+
+type pair struct{ a, b core.ID }
+
+func scanPair(r db.Row) (p pair, err error) { return p, r.Scan(&p.a, &p.b) }
+
+// fill loads who is in each team, in two queries.
+func fill(ctx context.Context, tx *db.Tx, ts []Team) error {
+	if len(ts) == 0 {
+		return nil
+	}
+	at, args := map[core.ID]*Team{}, []any{}
+	for i := range ts {
+		at[ts[i].ID] = &ts[i]
+		args = append(args, ts[i].ID)
+	}
+	in := db.In(1, len(ts))
+	users, err := db.All(ctx, tx, scanPair, `SELECT team_id, user_id FROM team_member WHERE team_id IN (`+in+`) ORDER BY user_id`, args...)
+	if err != nil {
+		return err
+	}
+	for _, p := range users {
+		at[p.a].Users = append(at[p.a].Users, p.b)
+	}
+	ms, err := db.All(ctx, tx, scanPair, `SELECT team_id, membership_id FROM membership_team WHERE team_id IN (`+in+`) ORDER BY membership_id`, args...)
+	for _, p := range ms {
+		at[p.a].Memberships = append(at[p.a].Memberships, p.b)
+	}
+	return err
+}
+
+// team loads a team that the subject of ctx may see, with its members and what
+// the subject may do on its organization. want are rights needed there.
+func (s *Service) team(ctx context.Context, tx *db.Tx, id core.ID, want core.Right) (Team, core.Right, error) {
+	t, err := db.One(ctx, tx, scanTeam, `SELECT `+teamColumns+teamFrom+` WHERE t.id = $1`, id)
+	if err != nil {
+		return Team{}, 0, err
+	}
+	have, err := authz.OrgRights(ctx, tx, t.OrgID)
+	if err != nil {
+		return Team{}, 0, err
+	}
+	ts := []Team{t}
+	if err := fill(ctx, tx, ts); err != nil {
+		return Team{}, 0, err
+	}
+	t = ts[0]
+	visible := have.Has(core.SecretTeams) || t.Visibility == "organization" || t.member(authz.Subject(ctx))
+	if !have.Has(core.ReadOrg) || !visible || !have.Has(want) {
+		return Team{}, 0, authz.ErrHidden()
+	}
+	return t, have, nil
+}
+
+// Team returns a team that the subject of ctx may see, and what it may do on
+// the team's organization.
+func (s *Service) Team(ctx context.Context, id core.ID) (t Team, have core.Right, err error) {
 	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
-		t, err = s.team(ctx, tx, id, 0)
+		t, have, err = s.team(ctx, tx, id, 0)
 		return err
 	})
-	return t, err
+	return t, have, err
+}
+
+// TeamFilter narrows a list of teams.
+type TeamFilter struct {
+	Part  string   // of the name
+	Names []string // whole names; none for all
 }
 
 // Teams lists the teams of an organization that the subject of ctx may see, by
-// name. The members of each cost a query.
-func (s *Service) Teams(ctx context.Context, org string) (ts []Team, err error) {
+// name, and what it may do on the organization.
+func (s *Service) Teams(ctx context.Context, org string, f TeamFilter, p jsonapi.Page) (ts []Team, have core.Right, total int64, err error) {
 	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
 		o, err := FindOrg(ctx, tx, org)
 		if err != nil {
 			return err
 		}
-		ids, err := db.All(ctx, tx, db.ID, `SELECT id FROM team WHERE org_id = $1 ORDER BY name_key`, o.ID)
-		for _, id := range ids {
-			if err != nil {
-				return err
-			}
-			var t Team
-			t, err = s.team(ctx, tx, id, 0)
-			if core.KindOf(err) == core.NotFound {
-				err = nil
-				continue
-			}
-			ts = append(ts, t)
+		if have, err = authz.OrgRights(ctx, tx, o.ID); err != nil {
+			return err
 		}
-		return err
+		cond, args := teamCondition(authz.Subject(ctx), have)
+		args = append([]any{o.ID}, args...)
+		args = append(args, "%"+likeEscape(key(f.Part))+"%")
+		where := ` WHERE t.org_id = $1 AND ` + cond + ` AND t.name_key LIKE $3 ESCAPE '\'`
+		if len(f.Names) > 0 {
+			where += ` AND t.name_key IN (` + db.In(4, len(f.Names)) + `)`
+			for _, n := range f.Names {
+				args = append(args, key(n))
+			}
+		}
+		if total, err = db.One(ctx, tx, db.Int, `SELECT count(*)`+teamFrom+where, args...); err != nil {
+			return err
+		}
+		n := len(args)
+		ts, err = db.All(ctx, tx, scanTeam, `SELECT `+teamColumns+teamFrom+where+` ORDER BY t.name_key`+limit(n+1), append(args, p.Size, p.Offset())...)
+		if err != nil {
+			return err
+		}
+		return fill(ctx, tx, ts)
 	})
-	return ts, err
+	return ts, have, total, err
 }
 
+// NewTeam is a team with the settings that a new one has.
+func NewTeam() Team { return Team{Visibility: "secret", MemberTokens: true, Access: core.OrgAccess{}} }
+
 // CreateTeam adds a team to an organization.
-func (s *Service) CreateTeam(ctx context.Context, org string, t Team) (Team, error) {
+func (s *Service) CreateTeam(ctx context.Context, org string, t Team) (Team, core.Right, error) {
+	var have core.Right
 	err := s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
 		o, err := FindOrg(ctx, tx, org)
 		if err != nil {
 			return err
 		}
-		if err := authz.Org(ctx, tx, o.ID, core.ManageTeams); err != nil {
+		if have, err = authz.OrgRights(ctx, tx, o.ID); err != nil {
 			return err
 		}
-		if t.Visibility == "" {
-			t.Visibility = "secret"
+		if !have.Has(core.ManageTeams) || t.Access.String() != "" && !have.Has(core.ManageOrgAccess) {
+			return authz.ErrHidden()
 		}
 		if err := t.validate(); err != nil {
 			return err
 		}
 		t.ID, t.OrgID, t.OrgName = core.NewID("team"), o.ID, o.Name
-		_, err = tx.Exec(ctx, `INSERT INTO team (id, org_id, name, name_key, visibility, created_at) VALUES ($1, $2, $3, $4, $5, $6)`,
-			t.ID, t.OrgID, t.Name, key(t.Name), t.Visibility, tx.Now())
+		_, err = tx.Exec(ctx, `INSERT INTO team (id, org_id, name, name_key, visibility, org_access, sees_all, sso_id, member_tokens, created_at)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
+			t.ID, t.OrgID, t.Name, key(t.Name), t.Visibility, t.Access.String(), t.Access.SeesAll(), t.SSOID, t.MemberTokens, tx.Now())
 		return taken(err)
 	})
-	return t, err
+	return t, have, err
 }
 
 func taken(err error) error {
 	if core.KindOf(err) == core.Conflict {
-		return core.Errorf(core.Invalid, "has already been taken").InField("name")
+		return core.Errorf(core.Invalid, "Name has already been taken").InField("name")
 	}
 	return err
 }
 
-// UpdateTeam changes a team's name or visibility. The owners keep theirs.
-func (s *Service) UpdateTeam(ctx context.Context, id core.ID, change func(*Team)) (t Team, err error) {
+// UpdateTeam changes a team's settings. The owners keep their name, visibility
+// and permissions.
+func (s *Service) UpdateTeam(ctx context.Context, id core.ID, change func(*Team)) (t Team, have core.Right, err error) {
 	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
-		if t, err = s.team(ctx, tx, id, core.ManageTeams); err != nil {
+		if t, have, err = s.team(ctx, tx, id, 0); err != nil {
 			return err
 		}
 		before := t
+		t.Access = core.ParseOrgAccess(t.Access.String())
 		change(&t)
-		if t.Owners && (t.Name != before.Name || t.Visibility != before.Visibility) {
-			return core.Errorf(core.Invalid, "the team of owners keeps its name and visibility").InField("name")
+		access := t.Access.String() != before.Access.String()
+		settings := t.Name != before.Name || t.Visibility != before.Visibility || t.SSOID != before.SSOID || t.MemberTokens != before.MemberTokens
+		switch {
+		case !t.CanManage(have) && (settings || !have.Has(core.ManageOrgAccess)):
+			return authz.ErrHidden()
+		case access && !have.Has(core.ManageOrgAccess):
+			return authz.ErrHidden()
+		case t.Owners && (t.Name != before.Name || t.Visibility != before.Visibility || access):
+			return core.Errorf(core.Invalid, "the team of owners keeps its name, visibility and permissions").InField("name")
 		}
 		if err := t.validate(); err != nil {
 			return err
 		}
-		_, err = tx.Exec(ctx, `UPDATE team SET name = $2, name_key = $3, visibility = $4 WHERE id = $1`, id, t.Name, key(t.Name), t.Visibility)
+		_, err = tx.Exec(ctx, `UPDATE team SET name = $2, name_key = $3, visibility = $4, org_access = $5, sees_all = $6, sso_id = $7, member_tokens = $8 WHERE id = $1`,
+			id, t.Name, key(t.Name), t.Visibility, t.Access.String(), t.Access.SeesAll(), t.SSOID, t.MemberTokens)
 		return taken(err)
 	})
-	return t, err
+	return t, have, err
 }
 
 // DeleteTeam removes a team with the access that it gave, not its members.
 func (s *Service) DeleteTeam(ctx context.Context, id core.ID) error {
 	err := s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
-		t, err := s.team(ctx, tx, id, core.ManageTeams)
+		t, have, err := s.team(ctx, tx, id, core.ManageTeams)
 		if err != nil {
 			return err
+		}
+		if !t.CanManage(have) {
+			return authz.ErrHidden()
 		}
 		if t.Owners {
 			return core.Errorf(core.Invalid, "the team of owners cannot be deleted")
@@ -179,183 +283,5 @@ func (s *Service) DeleteTeam(ctx context.Context, id core.ID) error {
 		return err
 	})
 	s.cache.clear()
-	return err
-}
-
-// SetTeamMembers adds users, by name, to a team or removes them. Who is added
-// becomes a member of the organization. The last owner stays.
-func (s *Service) SetTeamMembers(ctx context.Context, id core.ID, names []string, add bool) error {
-	return s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
-		t, err := s.team(ctx, tx, id, core.ManageMembers)
-		if err != nil {
-			return err
-		}
-		for _, name := range names {
-			u, err := db.One(ctx, tx, scanUser, `SELECT `+userColumns+` FROM app_user WHERE username_key = $1`, key(name))
-			if core.KindOf(err) == core.NotFound {
-				return core.Errorf(core.Invalid, "there is no user %q", name)
-			}
-			if err != nil {
-				return err
-			}
-			if add {
-				err = s.join(ctx, tx, t, u.ID)
-			} else {
-				_, err = tx.Exec(ctx, `DELETE FROM team_member WHERE team_id = $1 AND user_id = $2`, t.ID, u.ID)
-			}
-			if err != nil {
-				return err
-			}
-		}
-		return s.keepsAnOwner(ctx, tx, t.OrgID)
-	})
-}
-
-func (s *Service) join(ctx context.Context, tx *db.Tx, t Team, user core.ID) error {
-	if _, err := tx.Exec(ctx, `INSERT INTO org_member (org_id, user_id, id, created_at) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING`,
-		t.OrgID, user, core.NewID("ou"), tx.Now()); err != nil {
-		return err
-	}
-	_, err := tx.Exec(ctx, `INSERT INTO team_member (team_id, user_id) VALUES ($1, $2) ON CONFLICT DO NOTHING`, t.ID, user)
-	return err
-}
-
-func (s *Service) keepsAnOwner(ctx context.Context, tx *db.Tx, org core.ID) error {
-	n, err := db.One(ctx, tx, db.Int, `SELECT count(*) FROM team t JOIN team_member m ON m.team_id = t.id WHERE t.org_id = $1 AND t.owners`, org)
-	if err == nil && n == 0 {
-		return core.Errorf(core.Forbidden, "an organization keeps at least one owner")
-	}
-	return err
-}
-
-// A Membership is a user in an organization.
-type Membership struct {
-	ID    core.ID
-	OrgID core.ID
-	Org   string
-	User  User
-}
-
-const memberSelect = `SELECT m.id, m.org_id, o.name, u.id, u.username, u.email FROM org_member m
-	JOIN organization o ON o.id = m.org_id JOIN app_user u ON u.id = m.user_id`
-
-func scanMember(r db.Row) (m Membership, err error) {
-	return m, r.Scan(&m.ID, &m.OrgID, &m.Org, &m.User.ID, &m.User.Username, &m.User.Email)
-}
-
-// Members lists the members of an organization, by name.
-func (s *Service) Members(ctx context.Context, org string, p jsonapi.Page) (ms []Membership, total int64, err error) {
-	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
-		o, err := FindOrg(ctx, tx, org)
-		if err != nil {
-			return err
-		}
-		if total, err = db.One(ctx, tx, db.Int, `SELECT count(*) FROM org_member WHERE org_id = $1`, o.ID); err != nil {
-			return err
-		}
-		ms, err = db.All(ctx, tx, scanMember, memberSelect+` WHERE m.org_id = $1 ORDER BY u.username_key LIMIT $2 OFFSET $3`, o.ID, p.Size, p.Offset())
-		return err
-	})
-	return ms, total, err
-}
-
-// AddMember makes the user with this e-mail address (or name) a member, and of
-// the named teams too.
-func (s *Service) AddMember(ctx context.Context, org, who string, teams []core.ID) (m Membership, err error) {
-	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
-		o, err := FindOrg(ctx, tx, org)
-		if err != nil {
-			return err
-		}
-		if err := authz.Org(ctx, tx, o.ID, core.ManageMembers); err != nil {
-			return err
-		}
-		us, err := db.All(ctx, tx, scanUser, `SELECT `+userColumns+` FROM app_user WHERE username_key = $1 OR email <> '' AND lower(email) = $1`, key(who))
-		if err != nil {
-			return err
-		}
-		if len(us) != 1 {
-			return core.Errorf(core.Invalid, "no user of this site has that address").InField("email")
-		}
-		if _, err := tx.Exec(ctx, `INSERT INTO org_member (org_id, user_id, id, created_at) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING`,
-			o.ID, us[0].ID, core.NewID("ou"), tx.Now()); err != nil {
-			return err
-		}
-		for _, id := range teams {
-			t, err := s.team(ctx, tx, id, core.ManageMembers)
-			if err == nil && t.OrgID != o.ID {
-				err = authz.ErrHidden()
-			}
-			if err != nil {
-				return err
-			}
-			if err := s.join(ctx, tx, t, us[0].ID); err != nil {
-				return err
-			}
-		}
-		m, err = db.One(ctx, tx, scanMember, memberSelect+` WHERE m.org_id = $1 AND m.user_id = $2`, o.ID, us[0].ID)
-		return err
-	})
-	return m, err
-}
-
-// RemoveMember takes a user out of an organization and all of its teams.
-func (s *Service) RemoveMember(ctx context.Context, id core.ID) error {
-	return s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
-		m, err := db.One(ctx, tx, scanMember, memberSelect+` WHERE m.id = $1`, id)
-		if err != nil {
-			return err
-		}
-		if err := authz.Org(ctx, tx, m.OrgID, core.ManageMembers); err != nil {
-			return err
-		}
-		if _, err := tx.Exec(ctx, `DELETE FROM team_member WHERE user_id = $1 AND team_id IN (SELECT id FROM team WHERE org_id = $2)`, m.User.ID, m.OrgID); err != nil {
-			return err
-		}
-		if _, err := tx.Exec(ctx, `DELETE FROM org_member WHERE id = $1`, id); err != nil {
-			return err
-		}
-		return s.keepsAnOwner(ctx, tx, m.OrgID)
-	})
-}
-
-// ReplaceToken makes the one token of a team or an organization anew; the one
-// before stops working.
-func (s *Service) ReplaceToken(ctx context.Context, kind core.SubjectKind, owner core.ID) (t Token, err error) {
-	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
-		if err := s.mayToken(ctx, tx, kind, owner); err != nil {
-			return err
-		}
-		if _, err := tx.Exec(ctx, `DELETE FROM api_token WHERE kind = $1 AND owner_id = $2`, string(kind), owner); err != nil {
-			return err
-		}
-		t, err = s.addToken(ctx, tx, Token{Kind: kind, OwnerID: owner, CreatedBy: authz.Subject(ctx).User()})
-		return err
-	})
-	s.cache.clear()
-	return t, err
-}
-
-// DropToken revokes the token of a team or an organization.
-func (s *Service) DropToken(ctx context.Context, kind core.SubjectKind, owner core.ID) error {
-	err := s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
-		if err := s.mayToken(ctx, tx, kind, owner); err != nil {
-			return err
-		}
-		n, err := tx.Exec(ctx, `DELETE FROM api_token WHERE kind = $1 AND owner_id = $2`, string(kind), owner)
-		if err == nil && n == 0 {
-			return authz.ErrHidden()
-		}
-		return err
-	})
-	s.cache.clear()
-	return err
-}
-
-func (s *Service) mayToken(ctx context.Context, tx *db.Tx, kind core.SubjectKind, owner core.ID) error {
-	if kind == core.OrgKind {
-		return authz.Org(ctx, tx, owner, core.ManageOrgTokens)
-	}
-	_, err := s.team(ctx, tx, owner, core.ManageTeams)
 	return err
 }

@@ -2,7 +2,6 @@ package account
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"interlock/internal/authz"
@@ -17,7 +16,9 @@ type Token struct {
 	Kind        core.SubjectKind
 	OwnerID     core.ID
 	Description string
+	Described   bool // one of several of a team, told apart by their descriptions
 	CreatedBy   core.ID
+	CreatedKind string // users, teams or organizations
 	CreatedAt   time.Time
 	LastUsedAt  *time.Time
 	ExpiresAt   *time.Time
@@ -25,34 +26,85 @@ type Token struct {
 	Secret secret.Text // only in the answer to its creation
 }
 
-const tokenColumns = `id, kind, owner_id, description, created_by, created_at, last_used_at, expires_at`
+const tokenColumns = `a.id, a.kind, a.owner_id, a.description, a.described, a.created_by, a.created_kind, a.created_at, a.last_used_at, a.expires_at`
 
 func scanToken(r db.Row) (t Token, err error) {
-	return t, r.Scan(&t.ID, &t.Kind, &t.OwnerID, &t.Description, &t.CreatedBy, &t.CreatedAt, &t.LastUsedAt, &t.ExpiresAt)
+	return t, r.Scan(t.fields()...)
+}
+
+func (t *Token) fields() []any {
+	return []any{&t.ID, &t.Kind, &t.OwnerID, &t.Description, &t.Described, &t.CreatedBy, &t.CreatedKind, &t.CreatedAt, &t.LastUsedAt, &t.ExpiresAt}
+}
+
+// Tokens that the API makes without an expiry live this many years.
+const defaultTokenYears = 2
+
+// maxTokenDescription bounds what a token is described with, in bytes.
+const maxTokenDescription = 200
+
+// validToken checks what a caller chose of a token, and fills in its expiry.
+func (t *Token) validToken(now time.Time) error {
+	if len(t.Description) > maxTokenDescription {
+		return core.Errorf(core.Invalid, "Description is too long (maximum is %d characters)", maxTokenDescription).InField("description")
+	}
+	if t.ExpiresAt == nil {
+		at := now.AddDate(defaultTokenYears, 0, 0)
+		t.ExpiresAt = &at
+	}
+	if !t.ExpiresAt.After(now) {
+		return core.Errorf(core.Invalid, "Expired at must be in the future").InField("expired-at")
+	}
+	at := t.ExpiresAt.UTC().Truncate(time.Microsecond)
+	t.ExpiresAt = &at
+	return nil
 }
 
 // addToken makes a token in the form that scanners know: id.atlasv1.secret.
 func (s *Service) addToken(ctx context.Context, tx *db.Tx, t Token) (Token, error) {
 	t.ID, t.CreatedAt = core.NewID("at"), tx.Now()
 	t.Secret = secret.Text(secret.NewToken(14) + ".atlasv1." + secret.NewToken(67))
+	if t.CreatedBy == "" {
+		t.CreatedBy, t.CreatedKind = creator(authz.Subject(ctx))
+	}
+	if t.CreatedKind == "" {
+		t.CreatedKind = "users"
+	}
 	_, err := tx.Exec(ctx, `
-		INSERT INTO api_token (id, hash, kind, owner_id, description, created_by, created_at, expires_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
-		t.ID, s.Box.HashToken(t.Secret.Reveal()), t.Kind, t.OwnerID, t.Description, t.CreatedBy, t.CreatedAt, t.ExpiresAt)
+		INSERT INTO api_token (id, hash, kind, owner_id, description, described, created_by, created_kind, created_at, expires_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
+		t.ID, s.Box.HashToken(t.Secret.Reveal()), t.Kind, t.OwnerID, t.Description, t.Described, t.CreatedBy, t.CreatedKind, t.CreatedAt, t.ExpiresAt)
 	return t, err
 }
 
-// CreateUserToken makes a token for the user who speaks.
+// creator is who a token remembers as its maker.
+func creator(sub core.Subject) (id core.ID, kind string) {
+	switch sub.Kind {
+	case core.UserKind:
+		return sub.ID, "users"
+	case core.TeamKind:
+		return sub.ID, "teams"
+	case core.OrgKind:
+		return core.ID(sub.Name), "organizations" // organizations go by name in the API
+	}
+	return "", "users"
+}
+
+// CreateUserToken makes a token for the user who speaks. Without an expiry it
+// lives two years.
 func (s *Service) CreateUserToken(ctx context.Context, description string, expires *time.Time) (t Token, err error) {
 	user, err := requireUser(ctx)
 	if err != nil {
 		return t, err
 	}
-	return s.IssueUserToken(ctx, user, description, expires)
+	t = Token{Kind: core.UserKind, OwnerID: user, Description: description, ExpiresAt: expires}
+	if err := t.validToken(s.DB.Now().UTC()); err != nil {
+		return Token{}, err
+	}
+	return s.IssueUserToken(ctx, user, t.Description, t.ExpiresAt)
 }
 
 // IssueUserToken makes a token for a user who has just proved who they are, or
-// on behalf of the operator.
+// on behalf of the operator. Without an expiry it lives until it is revoked.
 func (s *Service) IssueUserToken(ctx context.Context, user core.ID, description string, expires *time.Time) (t Token, err error) {
 	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
 		t, err = s.addToken(ctx, tx, Token{Kind: core.UserKind, OwnerID: user, Description: description, CreatedBy: user, ExpiresAt: expires})
@@ -84,21 +136,101 @@ func (s *Service) Tokens(ctx context.Context) (ts []Token, err error) {
 		return nil, err
 	}
 	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
-		ts, err = db.All(ctx, tx, scanToken, `SELECT `+tokenColumns+` FROM api_token
-			WHERE kind = 'user' AND owner_id = $1 ORDER BY created_at DESC, id`, user)
+		ts, err = db.All(ctx, tx, scanToken, `SELECT `+tokenColumns+` FROM api_token a
+			WHERE a.kind = 'user' AND a.owner_id = $1 ORDER BY a.created_at DESC, a.id`, user)
 		return err
 	})
 	return ts, err
 }
 
-// DeleteToken revokes one of the speaking user's own tokens.
-func (s *Service) DeleteToken(ctx context.Context, id core.ID) error {
-	user, err := requireUser(ctx)
+// token loads a token that the subject of ctx may see and revoke.
+func (s *Service) token(ctx context.Context, tx *db.Tx, id core.ID) (Token, error) {
+	t, err := db.One(ctx, tx, scanToken, `SELECT `+tokenColumns+` FROM api_token a WHERE a.id = $1 AND a.kind <> 'run'`, id)
 	if err != nil {
-		return err
+		return Token{}, err
 	}
+	switch t.Kind {
+	case core.UserKind:
+		if sub := authz.Subject(ctx); sub.Kind != core.UserKind || sub.ID != t.OwnerID {
+			err = authz.ErrHidden()
+		}
+	case core.AgentKind:
+		var org core.ID
+		if org, err = db.One(ctx, tx, db.ID, `SELECT org_id FROM agent_pool WHERE id = $1`, t.OwnerID); err == nil {
+			err = authz.Org(ctx, tx, org, core.ManageAgentPools)
+		}
+	default:
+		err = s.mayToken(ctx, tx, t.Kind, t.OwnerID)
+	}
+	if err != nil {
+		return Token{}, err
+	}
+	return t, nil
+}
+
+// Token returns a token, without its secret, to those who may revoke it.
+func (s *Service) Token(ctx context.Context, id core.ID) (t Token, err error) {
+	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
+		t, err = s.token(ctx, tx, id)
+		return err
+	})
+	return t, err
+}
+
+// DeleteToken revokes a token: one's own, or one of what the caller manages.
+func (s *Service) DeleteToken(ctx context.Context, id core.ID) error {
+	err := s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
+		t, err := s.token(ctx, tx, id)
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, `DELETE FROM api_token WHERE id = $1`, t.ID)
+		return err
+	})
+	s.cache.clear()
+	return err
+}
+
+// ReplaceToken makes the one token of a team or an organization anew; the one
+// before stops working.
+func (s *Service) ReplaceToken(ctx context.Context, kind core.SubjectKind, owner core.ID, expires *time.Time) (t Token, err error) {
 	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
-		n, err := tx.Exec(ctx, `DELETE FROM api_token WHERE id = $1 AND kind = 'user' AND owner_id = $2`, id, user)
+		t = Token{Kind: kind, OwnerID: owner, ExpiresAt: expires}
+		if err := s.mayToken(ctx, tx, kind, owner); err != nil {
+			return err
+		}
+		if err := t.validToken(tx.Now()); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, `DELETE FROM api_token WHERE kind = $1 AND owner_id = $2 AND described = false`, string(kind), owner); err != nil {
+			return err
+		}
+		t, err = s.addToken(ctx, tx, t)
+		return err
+	})
+	s.cache.clear()
+	return t, err
+}
+
+// OneToken returns what is known of the one token of a team or an organization.
+func (s *Service) OneToken(ctx context.Context, kind core.SubjectKind, owner core.ID) (t Token, err error) {
+	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
+		if err := s.mayToken(ctx, tx, kind, owner); err != nil {
+			return err
+		}
+		t, err = db.One(ctx, tx, scanToken, `SELECT `+tokenColumns+` FROM api_token a WHERE a.kind = $1 AND a.owner_id = $2 AND a.described = false`, string(kind), owner)
+		return err
+	})
+	return t, err
+}
+
+// DropToken revokes the one token of a team or an organization.
+func (s *Service) DropToken(ctx context.Context, kind core.SubjectKind, owner core.ID) error {
+	err := s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
+		if err := s.mayToken(ctx, tx, kind, owner); err != nil {
+			return err
+		}
+		n, err := tx.Exec(ctx, `DELETE FROM api_token WHERE kind = $1 AND owner_id = $2 AND described = false`, string(kind), owner)
 		if err == nil && n == 0 {
 			return authz.ErrHidden()
 		}
@@ -108,101 +240,19 @@ func (s *Service) DeleteToken(ctx context.Context, id core.ID) error {
 	return err
 }
 
-// tokenCache remembers recent answers of Identify for a moment: clients poll,
-// and a second of memory spares most lookups. A revocation on this node clears
-// it; on another node it takes effect within tokenTTL.
-type tokenCache struct {
-	mu   sync.Mutex
-	seen map[string]cached
-}
-
-type cached struct {
-	subject core.Subject
-	until   time.Time
-}
-
-const tokenTTL = time.Second
-
-func (c *tokenCache) get(hash string, now time.Time) (core.Subject, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	e, ok := c.seen[hash]
-	return e.subject, ok && now.Before(e.until)
-}
-
-func (c *tokenCache) put(hash string, s core.Subject, now time.Time) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.seen == nil || len(c.seen) > 10_000 {
-		c.seen = map[string]cached{}
+// mayToken fails unless the subject of ctx manages the tokens of a team, an
+// organization or its audit trail. Members manage their team's tokens where
+// the team allows it.
+func (s *Service) mayToken(ctx context.Context, tx *db.Tx, kind core.SubjectKind, owner core.ID) error {
+	if kind != core.TeamKind {
+		return authz.Org(ctx, tx, owner, core.ManageOrgTokens)
 	}
-	c.seen[hash] = cached{s, now.Add(tokenTTL)}
-}
-
-func (c *tokenCache) clear() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.seen = nil
-}
-
-// usedEvery is how exact last_used_at is.
-const usedEvery = time.Minute
-
-// Identify tells who presents a token.
-func (s *Service) Identify(ctx context.Context, token string) (core.Subject, error) {
-	hash := s.Box.HashToken(token)
-	now := s.DB.Now().UTC()
-	if sub, ok := s.cache.get(hash, now); ok {
-		return sub, nil
-	}
-	var sub core.Subject
-	var t Token
-	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) (err error) {
-		if t, err = db.One(ctx, tx, scanToken, `SELECT `+tokenColumns+` FROM api_token WHERE hash = $1`, hash); err != nil {
-			return err
-		}
-		if t.ExpiresAt != nil && !tx.Now().Before(*t.ExpiresAt) {
-			return authz.ErrHidden()
-		}
-		sub, err = subjectOf(ctx, tx, t)
-		return err
-	})
-	if core.KindOf(err) == core.NotFound {
-		return sub, core.Errorf(core.Unknown, "unauthorized")
-	}
+	t, have, err := s.team(ctx, tx, owner, 0)
 	if err != nil {
-		return sub, err
+		return err
 	}
-	if t.Kind != core.RunKind {
-		s.cache.put(hash, sub, now)
-		if t.LastUsedAt == nil || now.Sub(*t.LastUsedAt) > usedEvery {
-			err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
-				_, err := tx.Exec(ctx, `UPDATE api_token SET last_used_at = $2 WHERE id = $1`, t.ID, tx.Now())
-				return err
-			})
-		}
+	if t.canToken(have, authz.Subject(ctx)) {
+		return nil
 	}
-	return sub, err
-}
-
-// subjectOf resolves a token's owner, who must still be there.
-func subjectOf(ctx context.Context, tx *db.Tx, t Token) (core.Subject, error) {
-	sub := core.Subject{Kind: t.Kind, ID: t.OwnerID, TokenID: t.ID}
-	switch t.Kind {
-	case core.UserKind:
-		u, err := db.One(ctx, tx, scanUser, `SELECT `+userColumns+` FROM app_user WHERE id = $1 AND suspended = false`, t.OwnerID)
-		sub.Name, sub.SiteAdmin = u.Username, u.SiteAdmin
-		return sub, err
-	case core.TeamKind:
-		return db.One(ctx, tx, func(r db.Row) (core.Subject, error) { return sub, r.Scan(&sub.OrgID, &sub.Name) },
-			`SELECT org_id, name FROM team WHERE id = $1`, t.OwnerID)
-	case core.OrgKind:
-		sub.OrgID = t.OwnerID
-		return db.One(ctx, tx, func(r db.Row) (core.Subject, error) { return sub, r.Scan(&sub.Name) },
-			`SELECT name FROM organization WHERE id = $1`, t.OwnerID)
-	case core.RunKind:
-		return db.One(ctx, tx, func(r db.Row) (core.Subject, error) { return sub, r.Scan(&sub.OrgID, &sub.Workspace, &sub.Name) },
-			`SELECT org_id, workspace_id, id FROM run WHERE id = $1 AND ended_at IS NULL`, t.OwnerID)
-	}
-	return sub, authz.ErrHidden()
+	return authz.ErrHidden()
 }

@@ -88,7 +88,11 @@ func (n NewUser) validate() error {
 	if err := ValidName(n.Username); err != nil {
 		return err
 	}
-	if len(n.Password) < 8 || len(n.Password) > maxPassword {
+	return validPassword(n.Password)
+}
+
+func validPassword(password string) error {
+	if len(password) < 8 || len(password) > maxPassword {
 		return core.Errorf(core.Invalid, "must have 8 to %d characters", maxPassword).InField("password")
 	}
 	return nil
@@ -104,6 +108,15 @@ func (s *Service) addUser(ctx context.Context, tx *db.Tx, n NewUser) (User, erro
 	if taken > 0 {
 		return u, core.Errorf(core.Invalid, "has already been taken").InField("name")
 	}
+	if n.Email != "" {
+		as, err := invitedAs(ctx, tx, n.Email)
+		if err != nil {
+			return u, err
+		}
+		if as != "" {
+			u.ID = as
+		}
+	}
 	_, err = tx.Exec(ctx, `
 		INSERT INTO app_user (id, username, username_key, email, password_hash, site_admin, created_at, updated_at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $7)`,
@@ -111,7 +124,12 @@ func (s *Service) addUser(ctx context.Context, tx *db.Tx, n NewUser) (User, erro
 	if err != nil {
 		return u, err
 	}
-	_, err = s.addOrg(ctx, tx, Org{Name: u.Username, Email: u.Email, Personal: true}, u.ID)
+	if err := accept(ctx, tx, u); err != nil {
+		return u, err
+	}
+	o := NewOrg(u.Username, u.Email)
+	o.Personal = true
+	_, err = s.addOrg(ctx, tx, o, u.ID)
 	return u, err
 }
 

@@ -91,18 +91,3 @@ func (s *Service) sharesOrg(ctx context.Context, sub core.Subject, id core.ID) e
 		return err
 	})
 }
-
-// rightsOn loads the rights of ctx's subject on each of a page of
-// organizations, a query each.
-func (s *Service) rightsOn(ctx context.Context, os []Org) (map[core.ID]core.Right, error) {
-	out := map[core.ID]core.Right{}
-	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) (err error) {
-		for _, o := range os {
-			if out[o.ID], err = authz.OrgRights(ctx, tx, o.ID); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	return out, err
-}

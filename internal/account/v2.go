@@ -2,7 +2,6 @@ package account
 
 import (
 	"net/http"
-	"time"
 
 	"interlock/internal/authz"
 	"interlock/internal/core"
@@ -17,25 +16,22 @@ func (s *Service) Routes(rt *web.Router) {
 		return nil
 	})
 	rt.V2("GET /api/v2/account/details", 200, s.v2Account)
+	rt.V2("PATCH /api/v2/account/update", 200, s.v2UpdateAccount)
+	rt.V2("PATCH /api/v2/account/password", 200, s.v2UpdatePassword)
 	rt.V2("GET /api/v2/users/{user}", 200, s.v2User)
-	rt.V2("GET /api/v2/organizations", 200, s.v2Orgs)
-	rt.V2("POST /api/v2/organizations", 201, s.v2CreateOrg)
-	rt.V2("GET /api/v2/organizations/{org}", 200, s.v2Org)
-	rt.V2("PATCH /api/v2/organizations/{org}", 200, s.v2UpdateOrg)
-	rt.V2("DELETE /api/v2/organizations/{org}", 204, s.v2DeleteOrg)
-	rt.V2("GET /api/v2/organizations/{org}/entitlement-set", 200, s.v2Entitlements)
-	rt.V2("GET /api/v2/users/{user}/authentication-tokens", 200, s.v2Tokens)
-	rt.V2("POST /api/v2/users/{user}/authentication-tokens", 201, s.v2CreateToken)
-	rt.V2("DELETE /api/v2/authentication-tokens/{token}", 204, s.v2DeleteToken)
-	s.v1Routes(rt)
+	rt.V2("POST /api/v2/admin/users", 201, s.v2CreateUser)
+	s.orgRoutes(rt)
 	s.teamRoutes(rt)
+	s.memberRoutes(rt)
+	s.tokenRoutes(rt)
+	s.v1Routes(rt)
 	s.pages(rt)
 }
 
 type userAttributes struct {
 	Username       string          `json:"username"`
 	ServiceAccount bool            `json:"is-service-account"`
-	AvatarURL      *string         `json:"avatar-url"`
+	AvatarURL      string          `json:"avatar-url"`
 	V2Only         bool            `json:"v2-only"`
 	Email          string          `json:"email,omitempty"`
 	UnconfirmedTo  *string         `json:"unconfirmed-email"`
@@ -47,8 +43,9 @@ type userAttributes struct {
 
 // userResource shows a user; what only concerns the user is in self's view.
 func userResource(u User, self bool) jsonapi.Resource {
-	a := userAttributes{Username: u.Username, ServiceAccount: u.Service, V2Only: true, TwoFactor: map[string]bool{"enabled": false, "verified": false},
-		Permissions: map[string]bool{"can-create-organizations": self, "can-change-email": self, "can-change-username": false, "can-manage-user-tokens": self}}
+	a := userAttributes{Username: u.Username, ServiceAccount: u.Service, AvatarURL: "/static/icon.svg", V2Only: true,
+		TwoFactor:   map[string]bool{"enabled": false, "verified": false},
+		Permissions: map[string]bool{"can-create-organizations": self, "can-change-email": self, "can-change-username": self, "can-manage-user-tokens": self}}
 	if self {
 		a.Email, a.Admin, a.SiteAdmin = u.Email, u.SiteAdmin, u.SiteAdmin
 	}
@@ -70,6 +67,37 @@ func (s *Service) v2Account(r *http.Request) (*jsonapi.Doc, error) {
 	return nil, authz.ErrHidden()
 }
 
+func (s *Service) v2UpdateAccount(r *http.Request) (*jsonapi.Doc, error) {
+	var in struct {
+		Username jsonapi.Opt[string] `json:"username"`
+		Email    jsonapi.Opt[string] `json:"email"`
+	}
+	if _, err := jsonapi.Decode(r.Body, "users", &in); err != nil {
+		return nil, err
+	}
+	u, err := s.UpdateAccount(r.Context(), func(u *User) {
+		in.Username.Apply(&u.Username)
+		in.Email.Apply(&u.Email)
+	})
+	return jsonapi.One(userResource(u, true)), err
+}
+
+func (s *Service) v2UpdatePassword(r *http.Request) (*jsonapi.Doc, error) {
+	var in struct {
+		Current      string `json:"current_password"`
+		Password     string `json:"password"`
+		Confirmation string `json:"password_confirmation"`
+	}
+	if _, err := jsonapi.Decode(r.Body, "users", &in); err != nil {
+		return nil, err
+	}
+	if in.Password != in.Confirmation {
+		return nil, core.Errorf(core.Invalid, "Password confirmation doesn't match Password").InField("password_confirmation")
+	}
+	u, err := s.UpdatePassword(r.Context(), in.Current, in.Password, RemoteHost(r))
+	return jsonapi.One(userResource(u, true)), err
+}
+
 // v2User shows a user to those who share an organization with it.
 func (s *Service) v2User(r *http.Request) (*jsonapi.Doc, error) {
 	id := core.ID(r.PathValue("user"))
@@ -81,166 +109,21 @@ func (s *Service) v2User(r *http.Request) (*jsonapi.Doc, error) {
 	return jsonapi.One(userResource(u, sub.ID == id)), err
 }
 
-type orgAttributes struct {
-	Name                string          `json:"name"`
-	ExternalID          core.ID         `json:"external-id"`
-	CreatedAt           time.Time       `json:"created-at"`
-	Email               string          `json:"email"`
-	CollaboratorPolicy  string          `json:"collaborator-auth-policy"`
-	SessionTimeout      *int            `json:"session-timeout"`
-	SessionRemember     *int            `json:"session-remember"`
-	CostEstimation      bool            `json:"cost-estimation-enabled"`
-	ForceDelete         bool            `json:"allow-force-delete-workspaces"`
-	FairQueue           bool            `json:"fair-run-queuing-enabled"`
-	SAML                bool            `json:"saml-enabled"`
-	AssessmentsEnforced bool            `json:"assessments-enforced"`
-	TwoFactorConformant bool            `json:"two-factor-conformant"`
-	DefaultMode         string          `json:"default-execution-mode"`
-	Permissions         map[string]bool `json:"permissions"`
-}
-
-func orgResource(o Org, have core.Right) jsonapi.Resource {
-	return jsonapi.Resource{
-		ID: o.Name, Type: "organizations",
-		Attributes: orgAttributes{Name: o.Name, ExternalID: o.ID, CreatedAt: o.CreatedAt, Email: o.Email,
-			CollaboratorPolicy: "password", FairQueue: true, TwoFactorConformant: true, DefaultMode: "remote",
-			Permissions: map[string]bool{
-				"can-update": have.Has(core.UpdateOrg), "can-destroy": have.Has(core.DeleteOrg) && !o.Personal,
-				"can-create-workspace": have.Has(core.CreateWorkspace), "can-create-team": have.Has(core.ManageTeams),
-				"can-manage-users": have.Has(core.ManageMembers), "can-create-project": have.Has(core.ManageProjects),
-				"can-access-via-teams": true, "can-traverse": have.Has(core.ReadOrg), "can-update-api-token": have.Has(core.ManageOrgTokens),
-			}},
-		Relationships: map[string]jsonapi.Rel{"entitlement-set": jsonapi.To("entitlement-sets", o.ID)},
-		Links:         map[string]any{"self": "/api/v2/organizations/" + o.Name},
-	}
-}
-
-func (s *Service) v2Orgs(r *http.Request) (*jsonapi.Doc, error) {
-	p, err := jsonapi.PageOf(r)
-	if err != nil {
-		return nil, err
-	}
-	q := r.URL.Query().Get("q[name]")
-	if q == "" {
-		q = r.URL.Query().Get("q")
-	}
-	os, total, err := s.Orgs(r.Context(), q, p)
-	if err != nil {
-		return nil, err
-	}
-	rights, err := s.rightsOn(r.Context(), os)
-	return jsonapi.Paged(r, os, p, int(total), func(o Org) jsonapi.Resource { return orgResource(o, rights[o.ID]) }), err
-}
-
-type orgInput struct {
-	Name  jsonapi.Opt[string] `json:"name"`
-	Email jsonapi.Opt[string] `json:"email"`
-}
-
-func (s *Service) v2CreateOrg(r *http.Request) (*jsonapi.Doc, error) {
-	var in orgInput
-	if _, err := jsonapi.Decode(r.Body, "organizations", &in); err != nil {
-		return nil, err
-	}
-	o, err := s.CreateOrg(r.Context(), Org{Name: in.Name.Value, Email: in.Email.Value})
-	have, _ := core.OwnerRights()
-	return jsonapi.One(orgResource(o, have)), err
-}
-
-func (s *Service) v2Org(r *http.Request) (*jsonapi.Doc, error) {
-	o, have, err := s.OrgByName(r.Context(), r.PathValue("org"))
-	return jsonapi.One(orgResource(o, have)), err
-}
-
-func (s *Service) v2UpdateOrg(r *http.Request) (*jsonapi.Doc, error) {
-	var in orgInput
-	if _, err := jsonapi.Decode(r.Body, "organizations", &in); err != nil {
-		return nil, err
-	}
-	o, err := s.UpdateOrg(r.Context(), r.PathValue("org"), func(o *Org) {
-		in.Name.Apply(&o.Name)
-		in.Email.Apply(&o.Email)
-	})
-	have, _ := core.OwnerRights()
-	return jsonapi.One(orgResource(o, have)), err
-}
-
-func (s *Service) v2DeleteOrg(r *http.Request) (*jsonapi.Doc, error) {
-	return nil, s.DeleteOrg(r.Context(), r.PathValue("org"))
-}
-
-// v2Entitlements says what an organization may use: all that is built, nothing
-// that is not.
-func (s *Service) v2Entitlements(r *http.Request) (*jsonapi.Doc, error) {
-	o, _, err := s.OrgByName(r.Context(), r.PathValue("org"))
-	if err != nil {
-		return nil, err
-	}
-	return jsonapi.One(jsonapi.Resource{ID: string(o.ID), Type: "entitlement-sets",
-		Attributes: map[string]any{
-			"operations": true, "state-storage": true, "teams": true, "self-serve-billing": false,
-			"agents": false, "audit-logging": false, "configuration-designer": false, "cost-estimation": false,
-			"global-run-tasks": false, "module-tests-generation": false, "policy-enforcement": false, "policy-limit": nil,
-			"policy-mandatory-enforcement-limit": nil, "policy-set-limit": nil, "private-module-registry": false,
-			"private-policy-agents": false, "private-vcs": false, "run-task-limit": nil, "run-task-mandatory-enforcement-limit": nil,
-			"run-task-workspace-limit": nil, "run-tasks": false, "sentinel": false, "sso": false, "user-limit": nil,
-			"vcs-integrations": false, "versioned-policy-set-limit": nil, "usage-reporting": false,
-		},
-		Links: map[string]any{"self": "/api/v2/entitlement-sets/" + string(o.ID)}}), nil
-}
-
-type tokenAttributes struct {
-	CreatedAt   time.Time  `json:"created-at"`
-	LastUsedAt  *time.Time `json:"last-used-at"`
-	Description string     `json:"description"`
-	Token       *string    `json:"token"`
-	ExpiredAt   *time.Time `json:"expired-at"`
-}
-
-func tokenResource(t Token) jsonapi.Resource {
-	a := tokenAttributes{CreatedAt: t.CreatedAt, LastUsedAt: t.LastUsedAt, Description: t.Description, ExpiredAt: t.ExpiresAt}
-	if t.Secret != "" {
-		v := t.Secret.Reveal()
-		a.Token = &v
-	}
-	return jsonapi.Resource{ID: string(t.ID), Type: "authentication-tokens", Attributes: a,
-		Relationships: map[string]jsonapi.Rel{"created-by": jsonapi.To("users", t.CreatedBy)}}
-}
-
-// self hides every user from every other: tokens are one's own business.
-func self(r *http.Request) error {
-	if sub := authz.Subject(r.Context()); sub.Kind != core.UserKind || string(sub.ID) != r.PathValue("user") {
-		return authz.ErrHidden()
-	}
-	return nil
-}
-
-func (s *Service) v2Tokens(r *http.Request) (*jsonapi.Doc, error) {
-	if err := self(r); err != nil {
-		return nil, err
-	}
-	ts, err := s.Tokens(r.Context())
-	return jsonapi.List(ts, tokenResource), err
-}
-
-func (s *Service) v2CreateToken(r *http.Request) (*jsonapi.Doc, error) {
-	if err := self(r); err != nil {
-		return nil, err
-	}
+// v2CreateUser is how a site administrator lets somebody in; the vendor has no
+// such endpoint, for there one signs up.
+func (s *Service) v2CreateUser(r *http.Request) (*jsonapi.Doc, error) {
 	var in struct {
-		Description string     `json:"description"`
-		ExpiredAt   *time.Time `json:"expired-at"`
+		Username string `json:"username"`
+		Email    string `json:"email"`
+		Password string `json:"password"`
+		Admin    bool   `json:"is-admin"`
 	}
-	if _, err := jsonapi.Decode(r.Body, "authentication-tokens", &in); err != nil {
+	if !authz.Subject(r.Context()).SiteAdmin {
+		return nil, authz.ErrHidden()
+	}
+	if _, err := jsonapi.Decode(r.Body, "users", &in); err != nil {
 		return nil, err
 	}
-	if in.ExpiredAt != nil {
-		*in.ExpiredAt = in.ExpiredAt.UTC()
-	}
-	t, err := s.CreateUserToken(r.Context(), in.Description, in.ExpiredAt)
-	return jsonapi.One(tokenResource(t)), err
-}
-
-func (s *Service) v2DeleteToken(r *http.Request) (*jsonapi.Doc, error) {
-	return nil, s.DeleteToken(r.Context(), core.ID(r.PathValue("token")))
+	u, err := s.CreateUser(r.Context(), NewUser{Username: in.Username, Email: in.Email, Password: in.Password, SiteAdmin: in.Admin})
+	return jsonapi.One(userResource(u, false)), err
 }

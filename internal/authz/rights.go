@@ -13,6 +13,7 @@ type roles struct {
 	org         core.ID
 	member      bool
 	forceDelete bool   // administrators of a workspace may delete it with its resources
+	userTokens  bool   // tokens of users are taken here
 	teams       string // of the subject in org: 'owners' or their permissions, with commas between
 	grants      string // on the workspace, with ; between
 	projects    string // on the project, with ; between
@@ -20,7 +21,7 @@ type roles struct {
 }
 
 func scanRoles(r db.Row) (x roles, err error) {
-	return x, r.Scan(&x.org, &x.member, &x.forceDelete, &x.teams, &x.grants, &x.projects, &x.inside)
+	return x, r.Scan(&x.org, &x.member, &x.forceDelete, &x.userTokens, &x.teams, &x.grants, &x.projects, &x.inside)
 }
 
 // mine is a subquery for the teams that the subject $2 speaks for, and member
@@ -54,25 +55,50 @@ func (x roles) orgRights() (org core.Right, owner bool) {
 	return core.MemberRights() | words.Rights(), false
 }
 
+// barred reports whether the organization does not take what s presented. A
+// stranger learns nothing of it.
+func (x roles) barred(s core.Subject) bool {
+	return x.member && !x.userTokens && s.Kind == core.UserKind && s.TokenID != ""
+}
+
 // OrgRights loads what the subject of ctx may do on an organization.
 func OrgRights(ctx context.Context, tx *db.Tx, org core.ID) (core.Right, error) {
+	have, err := OrgsRights(ctx, tx, org)
+	return have[org], err
+}
+
+// OrgsRights is OrgRights for several organizations, in one query.
+func OrgsRights(ctx context.Context, tx *db.Tx, orgs ...core.ID) (map[core.ID]core.Right, error) {
 	s := Subject(ctx)
+	have := make(map[core.ID]core.Right, len(orgs))
 	switch s.Kind {
 	case core.UserKind, core.TeamKind:
 	case core.OrgKind, core.AuditKind, core.RunKind:
-		return ownRights(s, org), nil
+		for _, o := range orgs {
+			have[o] = ownRights(s, o)
+		}
+		return have, nil
 	default:
-		return 0, errUnknown()
+		return nil, errUnknown()
+	}
+	if len(orgs) == 0 {
+		return have, nil
 	}
 	teams, member := mine(s)
-	x, err := db.One(ctx, tx, scanRoles, `
-		SELECT o.id, `+member+`, o.force_delete, `+teamWords+teams+`)), ''), '', '', false
-		FROM organization o WHERE o.id = $1`, org, s.ID)
-	if err != nil {
-		return 0, hide(err)
+	args := []any{"", s.ID} // the subqueries want the subject as $2
+	for _, o := range orgs {
+		args = append(args, o)
 	}
-	have, _ := x.orgRights()
-	return have, nil
+	xs, err := db.All(ctx, tx, scanRoles, `
+		SELECT o.id, `+member+`, o.force_delete, o.user_tokens, `+teamWords+teams+`)), ''), CAST($1 AS text), '', false
+		FROM organization o WHERE o.id IN (`+db.In(3, len(orgs))+`)`, args...)
+	for _, x := range xs {
+		if x.barred(s) {
+			return nil, errUnknown()
+		}
+		have[x.org], _ = x.orgRights()
+	}
+	return have, err
 }
 
 // ownRights is what subjects that belong to one organization may do there.
@@ -117,12 +143,15 @@ func WorkspaceRights(ctx context.Context, tx *db.Tx, workspace core.ID) (ws, org
 	}
 	teams, member := mine(s)
 	x, err := db.One(ctx, tx, scanRoles, `
-		SELECT o.id, `+member+`, o.force_delete, `+teamWords+teams+`)), ''),
+		SELECT o.id, `+member+`, o.force_delete, o.user_tokens, `+teamWords+teams+`)), ''),
 			`+workspaceGrants+teams+`)), ''),
 			`+projectGrants+teams+`)), ''), false
 		FROM workspace w JOIN organization o ON o.id = w.org_id JOIN project p ON p.id = w.project_id WHERE w.id = $1`, workspace, s.ID)
 	if err != nil {
 		return 0, 0, hide(err)
+	}
+	if x.barred(s) {
+		return 0, 0, errUnknown()
 	}
 	org, owner := x.orgRights()
 	if owner {
@@ -164,12 +193,15 @@ func ProjectRights(ctx context.Context, tx *db.Tx, project core.ID) (prj, org co
 	}
 	teams, member := mine(s)
 	x, err := db.One(ctx, tx, scanRoles, `
-		SELECT o.id, `+member+`, o.force_delete, `+teamWords+teams+`)), ''), '',
+		SELECT o.id, `+member+`, o.force_delete, o.user_tokens, `+teamWords+teams+`)), ''), '',
 			`+projectGrants+teams+`)), ''),
 			EXISTS (SELECT 1 FROM workspace w JOIN team_access a ON a.workspace_id = w.id WHERE w.project_id = p.id AND a.team_id IN (`+teams+`))
 		FROM project p JOIN organization o ON o.id = p.org_id WHERE p.id = $1`, project, s.ID)
 	if err != nil {
 		return 0, 0, hide(err)
+	}
+	if x.barred(s) {
+		return 0, 0, errUnknown()
 	}
 	org, _ = x.orgRights()
 	prj, _ = core.OrgWide(org)

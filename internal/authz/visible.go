@@ -14,7 +14,7 @@ func VisibleWorkspaces(s core.Subject, n int) (cond string, arg any) {
 	case core.UserKind, core.TeamKind:
 		return numbered(s, n, `(w.org_id IN (SELECT t.org_id FROM team t WHERE (t.owners OR t.sees_all) AND t.id IN (MINE))
 			OR w.id IN (SELECT a.workspace_id FROM team_access a WHERE a.team_id IN (MINE))
-			OR w.project_id IN (SELECT a.project_id FROM team_project_access a WHERE a.team_id IN (MINE)))`), s.ID
+			OR w.project_id IN (SELECT a.project_id FROM team_project_access a WHERE a.team_id IN (MINE)))`+taken(s, "w.org_id")), s.ID
 	case core.OrgKind:
 		return fmt.Sprintf(`w.org_id = $%d`, n), s.ID
 	case core.RunKind:
@@ -29,7 +29,7 @@ func VisibleProjects(s core.Subject, n int) (cond string, arg any) {
 	case core.UserKind, core.TeamKind:
 		return numbered(s, n, `(p.org_id IN (SELECT t.org_id FROM team t WHERE (t.owners OR t.sees_all) AND t.id IN (MINE))
 			OR p.id IN (SELECT a.project_id FROM team_project_access a WHERE a.team_id IN (MINE))
-			OR p.id IN (SELECT v.project_id FROM team_access a JOIN workspace v ON v.id = a.workspace_id WHERE a.team_id IN (MINE)))`), s.ID
+			OR p.id IN (SELECT v.project_id FROM team_access a JOIN workspace v ON v.id = a.workspace_id WHERE a.team_id IN (MINE)))`+taken(s, "p.org_id")), s.ID
 	case core.OrgKind:
 		return fmt.Sprintf(`p.org_id = $%d`, n), s.ID
 	}
@@ -40,11 +40,19 @@ func VisibleProjects(s core.Subject, n int) (cond string, arg any) {
 func VisibleOrgs(s core.Subject, n int) (cond string, arg any) {
 	switch s.Kind {
 	case core.UserKind:
-		return fmt.Sprintf(`o.id IN (SELECT m.org_id FROM org_member m WHERE m.user_id = $%d)`, n), s.ID
+		return fmt.Sprintf(`o.id IN (SELECT m.org_id FROM org_member m WHERE m.user_id = $%d)`+taken(s, "o.id"), n), s.ID
 	case core.TeamKind, core.OrgKind, core.RunKind:
 		return fmt.Sprintf(`o.id = $%d`, n), s.OrgID
 	}
 	return fmt.Sprintf(`o.id = $%d`, n), core.ID("")
+}
+
+// taken leaves organizations out that do not take what s presented.
+func taken(s core.Subject, org string) string {
+	if s.Kind == core.UserKind && s.TokenID != "" {
+		return ` AND NOT EXISTS (SELECT 1 FROM organization x WHERE x.id = ` + org + ` AND x.user_tokens = false)`
+	}
+	return ""
 }
 
 // numbered fills the teams of s into cond, with their argument as $n.

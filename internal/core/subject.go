@@ -11,6 +11,7 @@ const (
 	OrgKind   SubjectKind = "organization"
 	RunKind   SubjectKind = "run"
 	AuditKind SubjectKind = "audit" // an organization's token that reads its audit trail and nothing else
+	AgentKind SubjectKind = "agent" // an agent of a pool; has rights on nothing here
 )
 
 // Subject is the one who asks: a user (by session or token), a team or an
