@@ -51,9 +51,6 @@ func (t *Token) validToken(now time.Time) error {
 		at := now.AddDate(defaultTokenYears, 0, 0)
 		t.ExpiresAt = &at
 	}
-	if !t.ExpiresAt.After(now) {
-		return core.Errorf(core.Invalid, "Expired at must be in the future").InField("expired-at")
-	}
 	at := t.ExpiresAt.UTC().Truncate(time.Microsecond)
 	t.ExpiresAt = &at
 	return nil
