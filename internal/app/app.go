@@ -193,6 +193,7 @@ func (s *Server) wire(context.Context) error {
 	s.accounts.OrgCreated = append(s.accounts.OrgCreated, workspace.AddDefaultProject)
 	s.accounts.OrgDeleting = append(s.accounts.OrgDeleting, s.runs.OrgDeleting)
 	s.workspaces.UnlockCheck = append(s.workspaces.UnlockCheck, state.PendingUpload)
+	s.workspaces.ForcedOpen = append(s.workspaces.ForcedOpen, state.DiscardPending)
 	s.workspaces.Deleting = append(s.workspaces.Deleting, s.runs.Deleting, s.variables.DeleteOf)
 	s.workspaces.Changed = s.lookAgain
 	s.configs.Uploaded = append(s.configs.Uploaded, s.runs.ConfigUploaded)

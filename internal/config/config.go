@@ -368,6 +368,16 @@ func Load(ctx context.Context, tx *db.Tx, id core.ID) (Version, error) {
 	return db.One(ctx, tx, scan, `SELECT `+columns+` FROM config_version WHERE id = $1`, id)
 }
 
+// LoadMany returns configuration versions without asking who wants them, in
+// one query. At least one id is needed.
+func LoadMany(ctx context.Context, tx *db.Tx, ids []core.ID) ([]Version, error) {
+	args := make([]any, len(ids))
+	for i, id := range ids {
+		args[i] = id
+	}
+	return db.All(ctx, tx, scan, `SELECT `+columns+` FROM config_version WHERE id IN (`+db.In(1, len(ids))+`)`, args...)
+}
+
 // LoadForUse is Load for a run that is going to be made of it: until the
 // transaction ends its bytes cannot be taken away.
 func LoadForUse(ctx context.Context, tx *db.Tx, id core.ID) (Version, error) {

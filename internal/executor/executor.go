@@ -110,6 +110,7 @@ type PlanSpec struct {
 	Refresh        bool // false is -refresh=false
 	Targets        []string
 	Replace        []string
+	Invoke         []string // addresses of actions
 	GenerateConfig bool
 }
 

@@ -29,6 +29,10 @@ func (x *Executor) Plan(ctx context.Context, s PlanSpec) (PlanResult, error) {
 	if err != nil {
 		return res, err
 	}
+	flags, err := s.planFlags()
+	if err != nil {
+		return res, err
+	}
 	log := newLog(&s.Spec)
 	if !s.JSON {
 		log.header(s.Engine)
@@ -47,7 +51,7 @@ func (x *Executor) Plan(ctx context.Context, s PlanSpec) (PlanResult, error) {
 	}
 	changes := false
 	asks := s.RefreshOnly || s.GenerateConfig || len(s.Replace) > 0
-	out, err := x.do(ctx, call{spec: &s.Spec, workDir: s.workPath(), out: log, env: s.jsonFlag("plan"), asksVersion: asks, run: func(ctx context.Context, tf *tfexec.Terraform) error {
+	out, err := x.do(ctx, call{spec: &s.Spec, workDir: s.workPath(), out: log, env: flags, asksVersion: asks, run: func(ctx context.Context, tf *tfexec.Terraform) error {
 		var err error
 		changes, err = tf.Plan(ctx, opts...)
 		return err
@@ -228,6 +232,25 @@ func (s *Spec) jsonFlag(command string) map[string]string {
 	}
 	name := "TF_CLI_ARGS_" + command
 	return map[string]string{name: strings.TrimSpace(s.Env[name] + " -json")}
+}
+
+// planFlags adds what tfexec has no option for: actions to invoke, which
+// engines before Terraform 1.14 refuse.
+func (s *PlanSpec) planFlags() (map[string]string, error) {
+	env := s.jsonFlag("plan")
+	for _, a := range s.Invoke {
+		if err := address(a); err != nil {
+			return nil, err
+		}
+		if strings.ContainsAny(a, "'\\") {
+			return nil, core.Errorf(core.Invalid, "%q is not the address of an action", a)
+		}
+		if env == nil {
+			env = map[string]string{"TF_CLI_ARGS_plan": s.Env["TF_CLI_ARGS_plan"]}
+		}
+		env["TF_CLI_ARGS_plan"] = strings.TrimSpace(env["TF_CLI_ARGS_plan"] + " '-invoke=" + a + "'")
+	}
+	return env, nil
 }
 
 func (s *Spec) workPath() string { return filepath.Join(s.Area.ConfigDir(), s.WorkDir) }

@@ -23,6 +23,25 @@ func ValidateHCL(expr string) error {
 	return err
 }
 
+// Literal returns value as the HCL literal that it is or, where it is plain
+// text and no expression, as the string of that text. What calls a function or
+// loops is refused.
+func Literal(value string) (string, error) {
+	_, err := evalHCL(value)
+	if err == nil || len(value) > maxHCL || shallow(value) != nil {
+		return value, err
+	}
+	e, diags := hclsyntax.ParseExpression([]byte(value), "value", hcl.InitialPos)
+	if _, word := e.(*hclsyntax.ScopeTraversalExpr); !diags.HasErrors() && !word {
+		return value, err
+	}
+	b, jerr := json.Marshal(value)
+	if jerr != nil {
+		return value, err
+	}
+	return strings.NewReplacer("${", "$${", "%{", "%%{").Replace(string(b)), nil
+}
+
 func evalHCL(expr string) (json.RawMessage, error) {
 	if len(expr) > maxHCL {
 		return nil, core.Errorf(core.Invalid, "the value is longer than %d bytes", maxHCL)

@@ -29,6 +29,8 @@ type New struct {
 	Debugging       bool
 	Targets         []string
 	Replaces        []string
+	PolicyPaths     []string
+	Invokes         []string
 	Message         string
 	EngineVersion   string // only for plan-only runs
 	Variables       []Variable
@@ -69,7 +71,7 @@ func (n New) validate() error {
 	case len(n.Message) > maxMessage || !utf8.ValidString(n.Message) || strings.ContainsRune(n.Message, 0):
 		return core.Errorf(core.Invalid, "must be text of at most %d bytes", maxMessage).InField("message")
 	}
-	for field, addrs := range map[string][]string{"target-addrs": n.Targets, "replace-addrs": n.Replaces} {
+	for field, addrs := range map[string][]string{"target-addrs": n.Targets, "replace-addrs": n.Replaces, "invoke-action-addrs": n.Invokes, "policy-paths": n.PolicyPaths} {
 		if len(addrs) > maxAddresses {
 			return core.Errorf(core.Invalid, "has more than %d addresses", maxAddresses).InField(field)
 		}
@@ -86,7 +88,7 @@ func (n New) validate() error {
 		if len(v.Value) > variable.MaxValue {
 			return core.Errorf(core.Invalid, "%s is longer than %d bytes", v.Key, variable.MaxValue).InField("variables")
 		}
-		if err := executor.ValidateHCL(v.Value); err != nil {
+		if _, err := executor.Literal(v.Value); err != nil {
 			return core.Wrap(err, core.Invalid, v.Key+" is not an HCL literal: "+core.Message(err)).InField("variables")
 		}
 	}
@@ -153,7 +155,7 @@ func (s *Service) createIn(ctx context.Context, tx *db.Tx, ws core.ID, n New) (r
 		ID: core.NewID("run"), WorkspaceID: w.ID, OrgID: w.OrgID, ConfigID: c.ID, Status: core.Pending,
 		PlanOnly: c.Speculative, SavePlan: n.SavePlan, IsDestroy: n.IsDestroy, Refresh: true, RefreshOnly: n.RefreshOnly,
 		AutoApply: w.AutoApply, AllowEmptyApply: n.AllowEmptyApply, AllowConfigGen: n.AllowConfigGen, Debugging: n.Debugging, Structured: w.StructuredOutput,
-		Targets: n.Targets, Replaces: n.Replaces, Message: n.Message, Source: n.Source, TriggerReason: n.TriggerReason,
+		Targets: n.Targets, Replaces: n.Replaces, PolicyPaths: n.PolicyPaths, Invokes: n.Invokes, Message: n.Message, Source: n.Source, TriggerReason: n.TriggerReason,
 		Engine: w.Engine, EngineVersion: w.EngineVersion, WorkingDirectory: w.WorkingDirectory,
 		CreatedBy: sub.ID, CreatedName: sub.Name, CreatedAt: tx.Now(),
 	}

@@ -45,6 +45,8 @@ type Run struct {
 	Structured      bool
 	Targets         []string
 	Replaces        []string
+	PolicyPaths     []string // files and directories of policies, as asked for
+	Invokes         []string // addresses of actions to invoke
 	Message         string
 	Source          string
 	TriggerReason   string
@@ -216,6 +218,8 @@ type View struct {
 	Plan       Phase
 	Apply      Phase
 	Timestamps map[core.Status]time.Time // when each status was reached last
+	Events     []core.ID                 // its history, oldest first
+	Comments   []core.ID
 	Wait       *Wait
 	Can        core.Right // of the subject who asked
 	stateMoved string     // why the plan no longer fits, or empty
@@ -254,7 +258,11 @@ func (s *Service) around(ctx context.Context, tx *db.Tx, rs []Run, wss map[core.
 	if err != nil {
 		return nil, err
 	}
-	times, err := timesOf(ctx, tx, rs)
+	history, err := historyOf(ctx, tx, rs)
+	if err != nil {
+		return nil, err
+	}
+	comments, err := commentsOf(ctx, tx, rs)
 	if err != nil {
 		return nil, err
 	}
@@ -275,7 +283,13 @@ func (s *Service) around(ctx context.Context, tx *db.Tx, rs []Run, wss map[core.
 			}
 			rights[w.ID] = can
 		}
-		v := View{Run: r, Workspace: w, Timestamps: times[r.ID], Can: can}
+		v := View{Run: r, Workspace: w, Timestamps: map[core.Status]time.Time{}, Comments: comments[r.ID], Can: can}
+		for _, e := range history[r.ID] {
+			v.Events = append(v.Events, e.ID)
+			if e.From != e.To {
+				v.Timestamps[e.To] = e.At
+			}
+		}
 		for _, p := range phases[r.ID] {
 			if p.Kind == PlanPhase {
 				v.Plan = p

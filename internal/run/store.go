@@ -10,25 +10,30 @@ import (
 )
 
 const columns = `r.id, r.workspace_id, r.org_id, r.number, r.config_id, r.status, r.plan_only, r.save_plan, r.is_destroy, r.refresh, r.refresh_only,
-	r.auto_apply, r.allow_empty_apply, r.allow_config_gen, r.debugging, r.structured, r.targets, r.replaces, r.message, r.source, r.trigger_reason,
+	r.auto_apply, r.allow_empty_apply, r.allow_config_gen, r.debugging, r.structured, r.targets, r.replaces, r.policy_paths, r.invokes, r.message, r.source, r.trigger_reason,
 	r.engine, r.engine_version, r.working_directory, r.frozen, r.has_changes, r.plan_state_id, r.plan_serial, r.plan_lineage, r.plan_object,
 	r.plan_digest, r.plan_engine, r.confirmed_by, r.confirmed_name, r.created_by, r.created_name, r.reason, r.reason_text, r.cancel_asked_at,
 	r.force_asked_at, r.canceled_by, r.created_at, r.ended_at`
 
 func scan(row db.Row) (r Run, err error) {
-	var targets, replaces string
+	var targets, replaces, paths, invokes string
 	err = row.Scan(&r.ID, &r.WorkspaceID, &r.OrgID, &r.Number, &r.ConfigID, &r.Status, &r.PlanOnly, &r.SavePlan, &r.IsDestroy, &r.Refresh, &r.RefreshOnly,
-		&r.AutoApply, &r.AllowEmptyApply, &r.AllowConfigGen, &r.Debugging, &r.Structured, &targets, &replaces, &r.Message, &r.Source, &r.TriggerReason,
+		&r.AutoApply, &r.AllowEmptyApply, &r.AllowConfigGen, &r.Debugging, &r.Structured, &targets, &replaces, &paths, &invokes, &r.Message, &r.Source, &r.TriggerReason,
 		&r.Engine, &r.EngineVersion, &r.WorkingDirectory, &r.frozen, &r.HasChanges, &r.PlanStateID, &r.PlanSerial, &r.PlanLineage, &r.PlanObject,
 		&r.PlanDigest, &r.PlanEngine, &r.ConfirmedBy, &r.ConfirmedName, &r.CreatedBy, &r.CreatedName, &r.Reason, &r.ReasonText, &r.CancelAskedAt,
 		&r.ForceAskedAt, &r.CanceledBy, &r.CreatedAt, &r.EndedAt)
 	if err != nil {
 		return r, err
 	}
-	if err := json.Unmarshal([]byte(targets), &r.Targets); err != nil {
-		return r, err
+	for _, l := range []struct {
+		text string
+		to   *[]string
+	}{{targets, &r.Targets}, {replaces, &r.Replaces}, {paths, &r.PolicyPaths}, {invokes, &r.Invokes}} {
+		if err := json.Unmarshal([]byte(l.text), l.to); err != nil {
+			return r, err
+		}
 	}
-	return r, json.Unmarshal([]byte(replaces), &r.Replaces)
+	return r, nil
 }
 
 func load(ctx context.Context, tx *db.Tx, id core.ID) (Run, error) {
@@ -51,11 +56,12 @@ func insert(ctx context.Context, tx *db.Tx, r Run) error {
 	_, err := tx.Exec(ctx, `
 		INSERT INTO run (id, workspace_id, org_id, number, position, config_id, status, plan_only, save_plan, is_destroy, refresh, refresh_only,
 			auto_apply, allow_empty_apply, allow_config_gen, debugging, structured, targets, replaces, message, source, trigger_reason,
-			engine, engine_version, working_directory, frozen, created_by, created_name, created_at)
-		VALUES ($1, $2, $3, $4, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28)`,
+			engine, engine_version, working_directory, frozen, created_by, created_name, created_at, policy_paths, invokes, ordinal)
+		VALUES ($1, $2, $3, $4, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30,
+			COALESCE((SELECT x.ordinal FROM run x WHERE x.workspace_id = $2 AND x.plan_only = $7 ORDER BY x.number DESC LIMIT 1), 0) + 1)`,
 		r.ID, r.WorkspaceID, r.OrgID, r.Number, r.ConfigID, r.Status, r.PlanOnly, r.SavePlan, r.IsDestroy, r.Refresh, r.RefreshOnly,
 		r.AutoApply, r.AllowEmptyApply, r.AllowConfigGen, r.Debugging, r.Structured, list(r.Targets), list(r.Replaces), r.Message, r.Source, r.TriggerReason,
-		r.Engine, r.EngineVersion, r.WorkingDirectory, r.frozen, r.CreatedBy, r.CreatedName, r.CreatedAt)
+		r.Engine, r.EngineVersion, r.WorkingDirectory, r.frozen, r.CreatedBy, r.CreatedName, r.CreatedAt, list(r.PolicyPaths), list(r.Invokes))
 	return err
 }
 
@@ -105,14 +111,22 @@ func phasesOf(ctx context.Context, tx *db.Tx, rs []Run) (map[core.ID][]Phase, er
 	return out, err
 }
 
-func timesOf(ctx context.Context, tx *db.Tx, rs []Run) (map[core.ID]map[core.Status]time.Time, error) {
+// historyOf returns the events of runs, oldest first, in one query.
+func historyOf(ctx context.Context, tx *db.Tx, rs []Run) (map[core.ID][]Event, error) {
 	es, err := db.All(ctx, tx, scanEvent, `SELECT `+eventColumns+` FROM run_event e WHERE e.run_id IN (`+db.In(1, len(rs))+`) ORDER BY e.run_id, e.seq`, idsOf(rs)...)
-	out := map[core.ID]map[core.Status]time.Time{}
+	out := map[core.ID][]Event{}
 	for _, e := range es {
-		if out[e.RunID] == nil {
-			out[e.RunID] = map[core.Status]time.Time{}
-		}
-		out[e.RunID][e.To] = e.At
+		out[e.RunID] = append(out[e.RunID], e)
+	}
+	return out, err
+}
+
+// commentsOf returns the ids of the comments on runs, oldest first, in one query.
+func commentsOf(ctx context.Context, tx *db.Tx, rs []Run) (map[core.ID][]core.ID, error) {
+	cs, err := db.All(ctx, tx, scanComment, `SELECT `+commentColumns+` FROM comment WHERE run_id IN (`+db.In(1, len(rs))+`) ORDER BY run_id, created_at, id`, idsOf(rs)...)
+	out := map[core.ID][]core.ID{}
+	for _, c := range cs {
+		out[c.RunID] = append(out[c.RunID], c.ID)
 	}
 	return out, err
 }
@@ -128,12 +142,13 @@ type Event struct {
 	ActorName string
 	Reason    string
 	At        time.Time
+	Comment   core.ID // of the event commented
 }
 
-const eventColumns = `e.seq, e.run_id, e.id, e.event, e.from_status, e.to_status, e.actor, e.actor_name, e.reason, e.at`
+const eventColumns = `e.seq, e.run_id, e.id, e.event, e.from_status, e.to_status, e.actor, e.actor_name, e.reason, e.at, e.comment_id`
 
 func scanEvent(r db.Row) (e Event, err error) {
-	return e, r.Scan(&e.Seq, &e.RunID, &e.ID, &e.Event, &e.From, &e.To, &e.Actor, &e.ActorName, &e.Reason, &e.At)
+	return e, r.Scan(&e.Seq, &e.RunID, &e.ID, &e.Event, &e.From, &e.To, &e.Actor, &e.ActorName, &e.Reason, &e.At, &e.Comment)
 }
 
 // addEvent appends to the history. Its time never goes back, whatever the
@@ -151,8 +166,8 @@ func addEvent(ctx context.Context, tx *db.Tx, e Event) error {
 		}
 	}
 	_, err = tx.Exec(ctx, `
-		INSERT INTO run_event (seq, run_id, id, event, from_status, to_status, actor, actor_name, reason, at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
-		e.Seq, e.RunID, e.ID, e.Event, e.From, e.To, e.Actor, e.ActorName, e.Reason, e.At)
+		INSERT INTO run_event (seq, run_id, id, event, from_status, to_status, actor, actor_name, reason, at, comment_id)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
+		e.Seq, e.RunID, e.ID, e.Event, e.From, e.To, e.Actor, e.ActorName, e.Reason, e.At, e.Comment)
 	return err
 }

@@ -6,7 +6,9 @@ import (
 	"strings"
 	"time"
 
+	"interlock/internal/account"
 	"interlock/internal/authz"
+	"interlock/internal/config"
 	"interlock/internal/core"
 	"interlock/internal/db"
 	"interlock/internal/jsonapi"
@@ -30,6 +32,9 @@ func (s *Service) Routes(rt *web.Router) {
 	rt.V2Raw("POST /api/v2/runs/{run}/actions/force-cancel", s.action(s.ForceCancel))
 	rt.V2Raw("POST /api/v2/runs/{run}/actions/force-execute", s.action(func(ctx context.Context, id core.ID, _ string) error { return s.ForceExecute(ctx, id) }))
 	rt.V2("GET /api/v2/runs/{run}/run-events", 200, s.v2Events)
+	rt.V2("GET /api/v2/run-events/{event}", 200, s.v2Event)
+	rt.V2("GET /api/v2/runs/{run}/configuration-version", 200, s.v2Config)
+	rt.V2Raw("GET /api/v2/runs/{run}/configuration-version/download", s.v2ConfigDownload)
 	rt.V2("GET /api/v2/runs/{run}/comments", 200, s.v2Comments)
 	rt.V2("POST /api/v2/runs/{run}/comments", 201, s.v2Comment)
 	rt.V2("GET /api/v2/comments/{comment}", 200, s.v2GetComment)
@@ -61,6 +66,8 @@ type attributes struct {
 	HasChanges           bool                 `json:"has-changes"`
 	IsDestroy            bool                 `json:"is-destroy"`
 	Message              string               `json:"message"`
+	InvokeActionAddrs    []string             `json:"invoke-action-addrs"`
+	PolicyPaths          []string             `json:"policy-paths"`
 	PlanOnly             bool                 `json:"plan-only"`
 	PositionInQueue      int64                `json:"position-in-queue"`
 	Refresh              bool                 `json:"refresh"`
@@ -96,7 +103,7 @@ func (s *Service) resource(ctx context.Context, v View) jsonapi.Resource {
 			"can-comment": c.Has(core.Comment), "can-force-execute": c.Has(core.ApplyRuns), "can-force-cancel": c.Has(core.ForceCancelRuns), "can-override-policy-check": false},
 		AllowConfigGen: v.AllowConfigGen, AllowEmptyApply: v.AllowEmptyApply, AutoApply: v.AutoApply, CreatedAt: v.CreatedAt, UpdatedAt: v.CreatedAt,
 		DebuggingMode: v.Debugging, HasChanges: v.HasChanges, IsDestroy: v.IsDestroy, Message: v.Message, PlanOnly: v.PlanOnly,
-		Refresh: v.Refresh, RefreshOnly: v.RefreshOnly, ReplaceAddrs: v.Replaces, TargetAddrs: v.Targets, SavePlan: v.SavePlan, Source: v.Source,
+		Refresh: v.Refresh, RefreshOnly: v.RefreshOnly, ReplaceAddrs: v.Replaces, TargetAddrs: v.Targets, InvokeActionAddrs: v.Invokes, PolicyPaths: v.PolicyPaths, SavePlan: v.SavePlan, Source: v.Source,
 		Status: v.Status, StatusTimestamps: map[string]time.Time{}, TerraformVersion: v.EngineVersion, TriggerReason: v.TriggerReason, Variables: []Variable{},
 		Number: v.Number, Engine: v.Engine, Waiting: v.Wait,
 	}
@@ -112,13 +119,16 @@ func (s *Service) resource(ctx context.Context, v View) jsonapi.Resource {
 			a.UpdatedAt = at
 		}
 	}
+	if at, ok := v.Timestamps[core.PlanQueued]; ok {
+		a.StatusTimestamps["plan-queueable-at"] = at
+	}
 	if v.Status == core.Canceled {
 		a.CanceledAt = v.EndedAt
 		if v.ForceAskedAt != nil && v.EndedAt != nil {
 			a.StatusTimestamps["force-canceled-at"] = *v.EndedAt
 		}
 	}
-	if v.CancelAskedAt != nil && !v.Ended() {
+	if v.CancelAskedAt != nil {
 		at := v.CancelAskedAt.Add(s.coolOff())
 		a.ForceCancelAvailable = &at
 	}
@@ -134,12 +144,20 @@ func (s *Service) resource(ctx context.Context, v View) jsonapi.Resource {
 			"workspace": jsonapi.To("workspaces", v.WorkspaceID), "plan": jsonapi.To("plans", v.Plan.ID), "apply": jsonapi.To("applies", v.Apply.ID),
 			"configuration-version": jsonapi.To("configuration-versions", v.ConfigID),
 			"created-by":            userRel(v.CreatedBy), "confirmed-by": userRel(v.ConfirmedBy), "canceled-by": userRel(v.CanceledBy),
-			"run-events":    {Data: []jsonapi.Ref{}, Links: map[string]any{"related": self + "/run-events"}},
-			"comments":      {Data: []jsonapi.Ref{}, Links: map[string]any{"related": self + "/comments"}},
+			"run-events":    {Data: refs("run-events", v.Events), Links: map[string]any{"related": self + "/run-events"}},
+			"comments":      {Data: refs("comments", v.Comments), Links: map[string]any{"related": self + "/comments"}},
 			"task-stages":   {Data: []jsonapi.Ref{}, Links: map[string]any{"related": self + "/task-stages"}},
 			"policy-checks": {Data: []jsonapi.Ref{}, Links: map[string]any{"related": self + "/policy-checks"}},
 		},
 		Links: map[string]any{"self": self, "self-html": "/app/" + v.Workspace.OrgName + "/" + v.Workspace.Name + "/runs/" + string(v.ID)}}
+}
+
+func refs(typ string, ids []core.ID) []jsonapi.Ref {
+	out := make([]jsonapi.Ref, len(ids))
+	for i, id := range ids {
+		out[i] = jsonapi.Ref{ID: string(id), Type: typ}
+	}
+	return out
 }
 
 func userRel(id core.ID) jsonapi.Rel {
@@ -161,6 +179,8 @@ func (s *Service) v2Create(r *http.Request) (*jsonapi.Doc, error) {
 		Refresh          *bool      `json:"refresh"`
 		RefreshOnly      bool       `json:"refresh-only"`
 		ReplaceAddrs     []string   `json:"replace-addrs"`
+		PolicyPaths      []string   `json:"policy-paths"`
+		InvokeAddrs      []string   `json:"invoke-action-addrs"`
 		TargetAddrs      []string   `json:"target-addrs"`
 		SavePlan         bool       `json:"save-plan"`
 		TerraformVersion string     `json:"terraform-version"`
@@ -183,7 +203,7 @@ func (s *Service) v2Create(r *http.Request) (*jsonapi.Doc, error) {
 	run, err := s.Create(r.Context(), ws, New{
 		ConfigID: rels.ID("configuration-version"), PlanOnly: in.PlanOnly, SavePlan: in.SavePlan, IsDestroy: in.IsDestroy, Refresh: in.Refresh,
 		RefreshOnly: in.RefreshOnly, AutoApply: in.AutoApply, AllowEmptyApply: in.AllowEmptyApply, AllowConfigGen: in.AllowConfigGen, Debugging: in.DebuggingMode,
-		Targets: in.TargetAddrs, Replaces: in.ReplaceAddrs, Message: in.Message, EngineVersion: in.TerraformVersion, Variables: in.Variables,
+		Targets: in.TargetAddrs, Replaces: in.ReplaceAddrs, PolicyPaths: in.PolicyPaths, Invokes: in.InvokeAddrs, Message: in.Message, EngineVersion: in.TerraformVersion, Variables: in.Variables,
 		Source: "tfe-api", TriggerReason: "manual",
 	})
 	if err != nil {
@@ -200,23 +220,91 @@ func (s *Service) show(r *http.Request, id core.ID) (*jsonapi.Doc, error) {
 	return jsonapi.One(s.resource(r.Context(), v)), nil
 }
 
-// includes are the related resources that a run document can carry.
+// includes are the related resources that a run document can carry. Those of
+// checks that no run here has yet are taken and bring nothing.
 func includes() []string {
-	return []string{"plan", "apply", "workspace", "configuration_version", "created_by", "task_stages", "cost_estimate", "policy_checks", "run_events", "comments", "configuration_version.ingress_attributes", "confirmed_by"}
+	return []string{"plan", "apply", "workspace", "configuration_version", "configuration_version.ingress_attributes", "created_by", "confirmed_by",
+		"canceled_by", "comments", "run_events", "task_stages", "cost_estimate", "policy_checks", "tf_policy_evaluations"}
 }
 
-func (s *Service) included(r *http.Request, want map[string]bool, v View) []jsonapi.Resource {
-	var out []jsonapi.Resource
-	if want["workspace"] {
-		out = append(out, workspace.Resource(workspace.View{Workspace: v.Workspace, Can: v.Can}))
+// include adds to d what a request wants of the runs in it, each once, in a
+// query for each kind.
+func (s *Service) include(ctx context.Context, d *jsonapi.Doc, want map[string]bool, vs []View) error {
+	if len(want) == 0 || len(vs) == 0 {
+		return nil
 	}
-	if want["plan"] {
-		out = append(out, s.planResource(v.Plan, v.Run))
+	seen := map[string]bool{}
+	add := func(rs ...jsonapi.Resource) {
+		for _, r := range rs {
+			if !seen[r.Type+r.ID] {
+				seen[r.Type+r.ID] = true
+				d.Included = append(d.Included, r)
+			}
+		}
 	}
-	if want["apply"] {
-		out = append(out, s.applyResource(v.Apply))
+	var users, configs []core.ID
+	for _, v := range vs {
+		if want["workspace"] {
+			add(workspace.Resource(workspace.View{Workspace: v.Workspace, Can: v.Can}))
+		}
+		if want["plan"] {
+			add(s.planResource(v.Plan, v.Run))
+		}
+		if want["apply"] {
+			add(s.applyResource(v.Apply))
+		}
+		if want["created_by"] {
+			users = append(users, v.CreatedBy)
+		}
+		if want["confirmed_by"] {
+			users = append(users, v.ConfirmedBy)
+		}
+		if want["canceled_by"] {
+			users = append(users, v.CanceledBy)
+		}
+		configs = append(configs, v.ConfigID)
 	}
-	return out
+	return s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
+		us, err := account.UserDocs(ctx, tx, users...)
+		if err != nil {
+			return err
+		}
+		add(us...)
+		if want["configuration_version"] || want["configuration_version.ingress_attributes"] {
+			cs, err := config.LoadMany(ctx, tx, configs)
+			if err != nil {
+				return err
+			}
+			for _, c := range cs {
+				add(s.Configs.Resource(c))
+			}
+		}
+		rs := make([]Run, len(vs))
+		for i, v := range vs {
+			rs[i] = v.Run
+		}
+		if want["run_events"] {
+			es, err := historyOf(ctx, tx, rs)
+			if err != nil {
+				return err
+			}
+			for _, r := range rs {
+				for _, e := range es[r.ID] {
+					add(eventResource(e))
+				}
+			}
+		}
+		if want["comments"] {
+			cs, err := db.All(ctx, tx, scanComment, `SELECT `+commentColumns+` FROM comment WHERE run_id IN (`+db.In(1, len(rs))+`) ORDER BY created_at, id`, idsOf(rs)...)
+			if err != nil {
+				return err
+			}
+			for _, c := range cs {
+				add(commentResource(c))
+			}
+		}
+		return nil
+	})
 }
 
 func (s *Service) v2Get(r *http.Request) (*jsonapi.Doc, error) {
@@ -229,8 +317,45 @@ func (s *Service) v2Get(r *http.Request) (*jsonapi.Doc, error) {
 		return nil, err
 	}
 	d := jsonapi.One(s.resource(r.Context(), v))
-	d.Included = s.included(r, want, v)
-	return d, nil
+	return d, s.include(r.Context(), d, want, []View{v})
+}
+
+func (s *Service) v2Config(r *http.Request) (*jsonapi.Doc, error) {
+	v, err := s.Get(r.Context(), core.ID(r.PathValue("run")))
+	if err != nil {
+		return nil, err
+	}
+	c, err := s.configOf(r.Context(), v)
+	if err != nil {
+		return nil, err
+	}
+	return jsonapi.One(s.Configs.Resource(c)), nil
+}
+
+// configOf loads the configuration of a run that the caller may see. It may
+// be another workspace's: whoever sees the run sees what it ran.
+func (s *Service) configOf(ctx context.Context, v View) (c config.Version, err error) {
+	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
+		c, err = config.Load(ctx, tx, v.ConfigID)
+		return err
+	})
+	return c, err
+}
+
+func (s *Service) v2ConfigDownload(w http.ResponseWriter, r *http.Request) error {
+	v, err := s.Get(r.Context(), core.ID(r.PathValue("run")))
+	if err != nil {
+		return err
+	}
+	c, err := s.configOf(r.Context(), v)
+	if err != nil {
+		return err
+	}
+	if c.Status != config.Uploaded || !v.Can.Has(core.ReadConfig) {
+		return authz.ErrHidden()
+	}
+	http.Redirect(w, r, s.Configs.DownloadURL(c), http.StatusFound)
+	return nil
 }
 
 // action adapts an action on a run: a plain body with an optional comment, 202
@@ -249,224 +374,4 @@ func (s *Service) action(f func(context.Context, core.ID, string) error) func(ht
 		w.WriteHeader(http.StatusAccepted)
 		return nil
 	}
-}
-
-// A Filter narrows a list of runs.
-type Filter struct {
-	Statuses []string
-	PlanOnly bool // also runs that only plan
-}
-
-// List returns a page of the runs of a workspace, newest first.
-func (s *Service) List(ctx context.Context, ws core.ID, f Filter, p jsonapi.Page) ([]View, int64, error) {
-	return s.list(ctx, func(ctx context.Context, tx *db.Tx) (string, []any, error) {
-		_, err := workspace.Get(ctx, tx, ws, core.ReadRuns)
-		return `r.workspace_id = $1`, []any{ws}, err
-	}, `r.number DESC`, f, p)
-}
-
-func (s *Service) list(ctx context.Context, where func(context.Context, *db.Tx) (string, []any, error), order string, f Filter, p jsonapi.Page) (vs []View, total int64, err error) {
-	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
-		cond, args, err := where(ctx, tx)
-		if err != nil {
-			return err
-		}
-		if !f.PlanOnly {
-			cond += ` AND r.plan_only = false`
-		}
-		if len(f.Statuses) > 0 {
-			cond += ` AND r.status IN (` + db.In(len(args)+1, len(f.Statuses)) + `)`
-			for _, st := range f.Statuses {
-				args = append(args, st)
-			}
-		}
-		if total, err = db.One(ctx, tx, db.Int, `SELECT count(*) FROM run r WHERE `+cond, args...); err != nil {
-			return err
-		}
-		n := len(args)
-		rs, err := db.All(ctx, tx, scan, `SELECT `+columns+` FROM run r WHERE `+cond+` ORDER BY `+order+` LIMIT `+db.In(n+1, 1)+` OFFSET `+db.In(n+2, 1), append(args, p.Size, p.Offset())...)
-		if err != nil {
-			return err
-		}
-		vs, err = s.around(ctx, tx, rs, map[core.ID]workspace.Workspace{})
-		return err
-	})
-	return vs, total, err
-}
-
-func filterOf(r *http.Request) (Filter, error) {
-	q := r.URL.Query()
-	f := Filter{}
-	if v := q.Get("filter[status]"); v != "" {
-		f.Statuses = strings.Split(v, ",")
-		if len(f.Statuses) > 40 {
-			return f, core.Errorf(core.Malformed, "filter[status] names too many statuses")
-		}
-	}
-	switch q.Get("filter[status_group]") {
-	case "final":
-		for _, st := range core.Statuses() {
-			if st.Final() {
-				f.Statuses = append(f.Statuses, string(st))
-			}
-		}
-	case "non_final":
-		for _, st := range core.Statuses() {
-			if !st.Final() {
-				f.Statuses = append(f.Statuses, string(st))
-			}
-		}
-	case "discardable":
-		f.Statuses = append(f.Statuses, string(core.Planned), string(core.PlannedAndSaved))
-	}
-	f.PlanOnly = strings.Contains(q.Get("filter[operation]"), "plan_only")
-	return f, nil
-}
-
-func (s *Service) listDoc(r *http.Request, vs []View, total int64, p jsonapi.Page) (*jsonapi.Doc, error) {
-	want, err := jsonapi.Includes(r, includes()...)
-	if err != nil {
-		return nil, err
-	}
-	d := jsonapi.Paged(r, vs, p, int(total), func(v View) jsonapi.Resource { return s.resource(r.Context(), v) })
-	seen := map[string]bool{}
-	for _, v := range vs {
-		for _, inc := range s.included(r, want, v) {
-			if !seen[inc.Type+inc.ID] {
-				seen[inc.Type+inc.ID] = true
-				d.Included = append(d.Included, inc)
-			}
-		}
-	}
-	return d, nil
-}
-
-func (s *Service) v2List(r *http.Request) (*jsonapi.Doc, error) {
-	p, err := jsonapi.PageOf(r)
-	if err != nil {
-		return nil, err
-	}
-	f, err := filterOf(r)
-	if err != nil {
-		return nil, err
-	}
-	vs, total, err := s.List(r.Context(), core.ID(r.PathValue("workspace")), f, p)
-	if err != nil {
-		return nil, err
-	}
-	return s.listDoc(r, vs, total, p)
-}
-
-// OrgList returns a page of the runs of an organization that the subject of
-// ctx may see, newest first.
-func (s *Service) OrgList(ctx context.Context, org string, f Filter, p jsonapi.Page) ([]View, int64, error) {
-	return s.list(ctx, func(ctx context.Context, tx *db.Tx) (string, []any, error) {
-		o, err := orgOf(ctx, tx, org)
-		visible, arg := authz.VisibleWorkspaces(authz.Subject(ctx), 2)
-		return `r.org_id = $1 AND r.workspace_id IN (SELECT w.id FROM workspace w WHERE ` + visible + `)`, []any{o, arg}, err
-	}, `r.created_at DESC, r.number DESC`, f, p)
-}
-
-func (s *Service) v2OrgList(r *http.Request) (*jsonapi.Doc, error) {
-	p, err := jsonapi.PageOf(r)
-	if err != nil {
-		return nil, err
-	}
-	f, err := filterOf(r)
-	if err != nil {
-		return nil, err
-	}
-	vs, total, err := s.OrgList(r.Context(), r.PathValue("org"), f, p)
-	if err != nil {
-		return nil, err
-	}
-	return s.listDoc(r, vs, total, p)
-}
-
-// v2Queue lists the runs of an organization that wait for a worker or are at
-// one, in the order in which they are served.
-func (s *Service) v2Queue(r *http.Request) (*jsonapi.Doc, error) {
-	p, err := jsonapi.PageOf(r)
-	if err != nil {
-		return nil, err
-	}
-	f := Filter{Statuses: []string{string(core.PlanQueued), string(core.Planning), string(core.ApplyQueued), string(core.Applying)}, PlanOnly: true}
-	vs, total, err := s.OrgList(r.Context(), r.PathValue("org"), f, p)
-	if err != nil {
-		return nil, err
-	}
-	return s.listDoc(r, vs, total, p)
-}
-
-func (s *Service) v2Capacity(r *http.Request) (*jsonapi.Doc, error) {
-	var pending, running int64
-	var org core.ID
-	err := s.DB.View(r.Context(), func(ctx context.Context, tx *db.Tx) (err error) {
-		if org, err = orgOf(ctx, tx, r.PathValue("org")); err != nil {
-			return err
-		}
-		if pending, err = db.One(ctx, tx, db.Int, `SELECT count(*) FROM run WHERE org_id = $1 AND status IN ('plan_queued', 'apply_queued')`, org); err != nil {
-			return err
-		}
-		running, err = db.One(ctx, tx, db.Int, `SELECT count(*) FROM run WHERE org_id = $1 AND status IN ('planning', 'applying')`, org)
-		return err
-	})
-	return jsonapi.One(jsonapi.Resource{ID: r.PathValue("org"), Type: "organization-capacity", Attributes: map[string]any{"organization": r.PathValue("org"), "pending": pending, "running": running}}), err
-}
-
-type eventAttributes struct {
-	Action      string    `json:"action"`
-	CreatedAt   time.Time `json:"created-at"`
-	Description *string   `json:"description"`
-}
-
-func eventResource(e Event) jsonapi.Resource {
-	a := eventAttributes{Action: e.Event, CreatedAt: e.At}
-	if e.Reason != "" {
-		a.Description = &e.Reason
-	}
-	return jsonapi.Resource{ID: string(e.ID), Type: "run-events", Attributes: a,
-		Relationships: map[string]jsonapi.Rel{"run": jsonapi.To("runs", e.RunID), "actor": userRel(e.Actor)}}
-}
-
-func (s *Service) v2Events(r *http.Request) (*jsonapi.Doc, error) {
-	es, err := s.Events(r.Context(), core.ID(r.PathValue("run")))
-	return jsonapi.List(es, eventResource), err
-}
-
-func commentResource(c Comment) jsonapi.Resource {
-	return jsonapi.Resource{ID: string(c.ID), Type: "comments", Attributes: map[string]any{"body": c.Body, "created-at": c.CreatedAt},
-		Relationships: map[string]jsonapi.Rel{"run": jsonapi.To("runs", c.RunID), "user": userRel(c.UserID)},
-		Links:         map[string]any{"self": "/api/v2/comments/" + string(c.ID)}}
-}
-
-func (s *Service) v2Comments(r *http.Request) (*jsonapi.Doc, error) {
-	cs, err := s.Comments(r.Context(), core.ID(r.PathValue("run")))
-	return jsonapi.List(cs, commentResource), err
-}
-
-func (s *Service) v2Comment(r *http.Request) (*jsonapi.Doc, error) {
-	var in struct {
-		Body string `json:"body"`
-	}
-	if _, err := jsonapi.Decode(r.Body, "comments", &in); err != nil {
-		return nil, err
-	}
-	c, err := s.Comment(r.Context(), core.ID(r.PathValue("run")), in.Body)
-	return jsonapi.One(commentResource(c)), err
-}
-
-func (s *Service) v2GetComment(r *http.Request) (*jsonapi.Doc, error) {
-	var c Comment
-	err := s.DB.View(r.Context(), func(ctx context.Context, tx *db.Tx) (err error) {
-		if c, err = db.One(ctx, tx, scanComment, `SELECT `+commentColumns+` FROM comment WHERE id = $1`, r.PathValue("comment")); err != nil {
-			return err
-		}
-		run, err := load(ctx, tx, c.RunID)
-		if err != nil {
-			return err
-		}
-		return authz.Workspace(ctx, tx, run.WorkspaceID, core.ReadRuns)
-	})
-	return jsonapi.One(commentResource(c)), err
 }

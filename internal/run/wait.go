@@ -61,14 +61,18 @@ func (s *Service) explain(ctx context.Context, tx *db.Tx, v View) (*Wait, error)
 
 func (s *Service) explainPending(ctx context.Context, tx *db.Tx, v View) (*Wait, error) {
 	w := v.Workspace
-	ahead, err := db.All(ctx, tx, scan, `SELECT `+columns+` FROM run r
+	const before = ` FROM run r
 		WHERE r.workspace_id = $1 AND r.ended_at IS NULL AND r.plan_only = false AND r.id <> $2
-		  AND (r.save_plan = false AND r.number < $3 OR r.save_plan AND r.status IN ('confirmed', 'apply_queued', 'applying'))
-		ORDER BY CASE WHEN r.status = 'pending' THEN 1 ELSE 0 END, r.number`, v.WorkspaceID, v.ID, v.Number)
+		  AND (r.save_plan = false AND r.number < $3 OR r.save_plan AND r.status IN ('confirmed', 'apply_queued', 'applying'))`
+	n, err := db.One(ctx, tx, db.Int, `SELECT count(*)`+before, v.WorkspaceID, v.ID, v.Number)
 	if err != nil {
 		return nil, err
 	}
-	out := &Wait{Position: int64(len(ahead))}
+	ahead, err := db.All(ctx, tx, scan, `SELECT `+columns+before+` ORDER BY CASE WHEN r.status = 'pending' THEN 1 ELSE 0 END, r.number LIMIT 1`, v.WorkspaceID, v.ID, v.Number)
+	if err != nil {
+		return nil, err
+	}
+	out := &Wait{Position: n}
 	if w.Lock.ByPerson() {
 		out.Reason, out.Who = WaitLocked, "the holder of the lock, or an administrator of the workspace"
 		out.Text = fmt.Sprintf("The workspace is locked by %s.", w.Lock)

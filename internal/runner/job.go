@@ -151,7 +151,9 @@ func (j *job) spec(ctx context.Context, area *executor.Area, version string) (ex
 	}
 	runVars := map[string]string{}
 	for _, v := range w.RunVars {
-		runVars[v.Key] = v.Value
+		if runVars[v.Key], err = executor.Literal(v.Value); err != nil {
+			return executor.Spec{}, err
+		}
 	}
 	return executor.Spec{
 		Area: area, Engine: engine, WorkDir: w.Run.WorkingDirectory, Env: env, TFVars: vars, RunVars: runVars, JSON: w.Run.Structured,
@@ -239,7 +241,7 @@ func (j *job) runPlan(ctx context.Context) (res executor.PlanResult, spec execut
 	}
 	res, err = j.r.Exec.Plan(ctx, executor.PlanSpec{
 		Spec: spec, State: raw, Destroy: w.Run.IsDestroy, RefreshOnly: w.Run.RefreshOnly, Refresh: w.Run.Refresh,
-		Targets: w.Run.Targets, Replace: w.Run.Replaces, GenerateConfig: w.Run.AllowConfigGen,
+		Targets: w.Run.Targets, Replace: w.Run.Replaces, Invoke: w.Run.Invokes, GenerateConfig: w.Run.AllowConfigGen,
 	})
 	return res, spec, err
 }

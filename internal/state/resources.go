@@ -73,7 +73,7 @@ func (s *Service) v2Resources(r *http.Request) (*jsonapi.Doc, error) {
 	from := min(p.Offset(), len(rs))
 	return jsonapi.Paged(r, rs[from:min(from+p.Size, len(rs))], p, len(rs), func(x tfdata.ResourceInstance) jsonapi.Resource {
 		sum := sha256.Sum256([]byte(string(ws) + " " + x.Address))
-		a := resourceAttributes{Address: x.Address, Name: x.Name, Module: cmp.Or(modulePath(x.Module), "root"), Provider: publicSource(x.Provider), ProviderType: x.Type}
+		a := resourceAttributes{Address: strings.TrimPrefix(modulePath(x.Module)+strings.TrimPrefix(x.Address, x.Module), "."), Name: x.Name, Module: cmp.Or(modulePath(x.Module), "root"), Provider: publicSource(x.Provider), ProviderType: x.Type}
 		if i := nameIndex(x); i != "" {
 			a.NameIndex = &i
 		}

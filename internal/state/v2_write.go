@@ -150,7 +150,7 @@ func (s *Service) announce(ctx context.Context, find func(context.Context, *db.T
 			return nil
 		}
 		// A pending version that never got its bytes gives way to the next one.
-		if _, err := tx.Exec(ctx, `UPDATE state_version SET status = 'discarded' WHERE workspace_id = $1 AND status = 'pending'`, w.ID); err != nil {
+		if err := DiscardPending(ctx, tx, w.ID); err != nil {
 			return err
 		}
 		sub := authz.Subject(ctx)

@@ -63,7 +63,8 @@ func (s *Service) UnlockWorkspace(ctx context.Context, id core.ID) (View, error)
 }
 
 // ForceUnlock gives back anybody's lock, except that of a run whose engine may
-// still be at work: that one is force-canceled instead.
+// still be at work: that one is force-canceled instead. What the holder has begun
+// and not ended is given up.
 func (s *Service) ForceUnlock(ctx context.Context, id core.ID) (View, error) {
 	return s.relock(ctx, id, core.ForceUnlock, func(ctx context.Context, tx *db.Tx, w Workspace) error {
 		if !w.Lock.Held() {
@@ -72,7 +73,12 @@ func (s *Service) ForceUnlock(ctx context.Context, id core.ID) (View, error) {
 		if w.Lock.Kind == "run" {
 			return core.Errorf(core.Conflict, "workspace is locked by %s; discard or cancel that run instead", w.Lock)
 		}
-		return s.open(ctx, tx, w)
+		for _, f := range s.ForcedOpen {
+			if err := f(ctx, tx, id); err != nil {
+				return err
+			}
+		}
+		return Release(ctx, tx, id, w.Lock.Kind, w.Lock.ID)
 	})
 }
 

@@ -84,6 +84,9 @@ type Service struct {
 	DefaultEngine func(hint string) string
 	// UnlockCheck may refuse an unlock: an upload of state is pending.
 	UnlockCheck []func(context.Context, *db.Tx, core.ID) error
+	// ForcedOpen hear of a lock that is forced open: an upload of state that is
+	// pending is given up.
+	ForcedOpen []func(context.Context, *db.Tx, core.ID) error
 	// Changed is called after a change that runs of the workspace may wait for.
 	Changed func(workspace core.ID)
 	// Deleting may refuse a deletion and cleans up after its workspace.
