@@ -119,6 +119,7 @@ var owners = map[string]string{
 	"agent_pool":          "agentpool", "agent_pool_scope": "agentpool",
 	"variable": "variable", "config_version": "config", "state_version": "state",
 	"run": "run", "phase": "run", "log_chunk": "run", "run_event": "run", "comment": "run", "schema_migration": "db",
+	"login_code": "login",
 }
 
 func TestATableIsWrittenByOnePackage(t *testing.T) {

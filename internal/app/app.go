@@ -23,6 +23,7 @@ import (
 	"interlock/internal/core"
 	"interlock/internal/db"
 	"interlock/internal/executor"
+	"interlock/internal/login"
 	"interlock/internal/run"
 	"interlock/internal/runner"
 	"interlock/internal/secret"
@@ -203,7 +204,8 @@ func (s *Server) wire(context.Context) error {
 
 	rt := web.NewRouter(s.accounts.Identify, s.accounts.IdentifySession, strings.HasPrefix(s.URL, "https:"), s.metrics.observe)
 	for _, f := range []interface{ Routes(*web.Router) }{
-		s.accounts, s.workspaces, s.variables, s.configs, s.states, s.runs, web.Static{}, s.metrics, health{s},
+		s.accounts, s.workspaces, s.variables, s.configs, s.states, s.runs,
+		&login.Service{DB: s.db, Box: s.box, Accounts: s.accounts}, web.Static{}, s.metrics, health{s},
 	} {
 		f.Routes(rt)
 	}

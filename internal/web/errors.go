@@ -150,6 +150,11 @@ func WriteJSON(w http.ResponseWriter, r *http.Request, v any) {
 	writeJSON(w, r, http.StatusOK, "application/json", v)
 }
 
+// WriteJSONStatus is WriteJSON with another status.
+func WriteJSONStatus(w http.ResponseWriter, r *http.Request, code int, v any) {
+	writeJSON(w, r, code, "application/json", v)
+}
+
 func writeJSON(w http.ResponseWriter, r *http.Request, code int, contentType string, v any) {
 	b, err := json.Marshal(v)
 	if err != nil {

@@ -20,6 +20,8 @@ type Answer struct {
 	Page   templ.Component
 	Status int    // of Page; 0 is 200
 	Goto   string // a local path; answered with 303
+	Away   string // an address elsewhere that the handler vouches for; answered with 303
+	FormTo string // an origin to which the answer to Page's form may lead, besides our own
 	Cookie *http.Cookie
 }
 
@@ -63,9 +65,12 @@ func (rt *Router) page(pattern string, open bool, f func(*http.Request) (Answer,
 			a.Cookie.Secure = rt.Secure
 			http.SetCookie(w, a.Cookie)
 		}
-		if a.Goto != "" {
-			http.Redirect(w, r, a.Goto, http.StatusSeeOther)
+		if to := a.Goto + a.Away; to != "" {
+			http.Redirect(w, r, to, http.StatusSeeOther)
 			return
+		}
+		if a.FormTo != "" {
+			w.Header().Set("Content-Security-Policy", strings.Replace(contentPolicy, "form-action 'self'", "form-action 'self' "+a.FormTo, 1))
 		}
 		render(w, r, max(a.Status, http.StatusOK), a.Page)
 	})
