@@ -67,7 +67,7 @@ type Server struct {
 func Run(ctx context.Context, cfg *Config, ready func(*Server)) error {
 	s := &Server{cfg: cfg, bus: bus.New()}
 	defer s.close()
-	for _, step := range []func(context.Context) error{s.openData, s.openStores, s.openExecutor, s.listen, s.wire, s.admit} {
+	for _, step := range []func(context.Context) error{s.openData, s.openStores, s.listen, s.openExecutor, s.wire, s.admit} {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -129,7 +129,13 @@ func (s *Server) openExecutor(context.Context) error {
 	if err != nil {
 		return UsageError{fmt.Sprintf("setting sandbox: %q is not possible here; %s", s.cfg.Sandbox, core.Message(err))}
 	}
-	if s.exec, err = executor.New(executor.Config{DataDir: s.cfg.DataDir, Sandbox: box}); err != nil {
+	bundle := ""
+	if s.CAFile != "" {
+		if bundle, err = trustBundle(s.cfg.DataDir, s.CAFile); err != nil {
+			return err
+		}
+	}
+	if s.exec, err = executor.New(executor.Config{DataDir: s.cfg.DataDir, Sandbox: box, CABundle: bundle}); err != nil {
 		return err
 	}
 	s.catalog = executor.NewCatalog(executor.CatalogConfig{DataDir: s.cfg.DataDir, EnginePath: s.cfg.EnginePath, Mirror: s.cfg.EngineMirror})

@@ -62,6 +62,32 @@ func selfSigned(dir, base string) (tls.Certificate, string, error) {
 	return cert, caFile, err
 }
 
+// systemBundles are where systems keep the authorities that they trust.
+var systemBundles = []string{"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem"}
+
+// trustBundle writes what runs trust when the server's certificate is its own
+// work: what the server trusts, and its own authority, so that an engine can
+// read other workspaces' states from it.
+func trustBundle(dir, caFile string) (string, error) {
+	own, err := os.ReadFile(caFile)
+	if err != nil {
+		return "", err
+	}
+	files := systemBundles
+	if f := os.Getenv("SSL_CERT_FILE"); f != "" {
+		files = []string{f}
+	}
+	var b []byte
+	for _, f := range files {
+		if b, err = os.ReadFile(f); err == nil {
+			b = append(b, '\n')
+			break
+		}
+	}
+	bundle := filepath.Join(dir, "tls-bundle.pem")
+	return bundle, os.WriteFile(bundle, append(b, own...), 0o644)
+}
+
 func template(name string) *x509.Certificate {
 	serial, _ := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
 	return &x509.Certificate{SerialNumber: serial, Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour)}

@@ -21,6 +21,8 @@ import (
 type Config struct {
 	DataDir string  // the server's data directory; never visible to a run
 	Sandbox Sandbox // from DetectSandbox
+	// CABundle is a file of certificates that runs trust, "" for the system's.
+	CABundle string
 }
 
 // Executor starts engines. It may be used from many goroutines, one phase of
@@ -79,6 +81,10 @@ type Spec struct {
 	// run; they win over TFVars. Both win over every file in the configuration.
 	TFVars  map[string]Value
 	RunVars map[string]string
+
+	// Credentials are tokens by host[:port], for what the engine itself asks of
+	// a server: states of other workspaces, modules, providers.
+	Credentials map[string]string
 
 	JSON    bool      // the engine's -json log instead of text for people
 	Secrets []string  // masked in the log, also when encoded

@@ -253,6 +253,9 @@ func (x *Executor) view(c *call, mark string) view {
 	}
 	v.env["PATH"], v.env["LANG"], v.env["HOME"] = runPath, "C.UTF-8", s.Area.path("home")
 	pass("LANG", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR")
+	if x.cfg.CABundle != "" {
+		v.env["SSL_CERT_FILE"] = x.cfg.CABundle
+	}
 	for _, n := range []string{"SSL_CERT_FILE", "SSL_CERT_DIR"} {
 		if p := v.env[n]; filepath.IsAbs(p) {
 			if _, err := os.Stat(p); err == nil {
@@ -262,6 +265,8 @@ func (x *Executor) view(c *call, mark string) view {
 	}
 	if s.ProviderCache != "" {
 		v.ro = append(v.ro, s.ProviderCache)
+	}
+	if s.configuresCLI() {
 		v.env["TF_CLI_CONFIG_FILE"] = s.Area.path("in", "cli.tfrc")
 	}
 	if s.Debug {

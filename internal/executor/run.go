@@ -329,8 +329,14 @@ func (x *Executor) prepare(ctx context.Context, s *Spec, log *logWriter, plan bo
 				return r, fmt.Errorf("remove the last plan: %w", err)
 			}
 		}
-	} else if _, err := os.Stat(done); err == nil {
-		return r, nil
+	}
+	if err := writeCLIConfig(s); err != nil {
+		return r, err
+	}
+	if !plan {
+		if _, err := os.Stat(done); err == nil {
+			return r, nil
+		}
 	}
 	m, err := scan(root, ".", s.Engine.Product)
 	if err != nil {
@@ -345,11 +351,6 @@ func (x *Executor) prepare(ctx context.Context, s *Spec, log *logWriter, plan bo
 	}
 	if err := m.localBackend(root); err != nil {
 		return r, fmt.Errorf("set backend: %w", err)
-	}
-	if s.ProviderCache != "" {
-		if err := writeCLIConfig(s); err != nil {
-			return r, err
-		}
 	}
 	if m.plugins || m.unclear || stateNeedsPlugins(state) || !m.installed(root, s.Engine.Product) {
 		var buf bytes.Buffer
@@ -431,35 +432,6 @@ func writeVars(s *Spec, declared map[string]bool) (string, error) {
 		return "", fmt.Errorf("write variables: %w", err)
 	}
 	return file, nil
-}
-
-// writeCLIConfig sends the engine to ProviderCache for what is in it and to
-// the registries for the rest.
-func writeCLIConfig(s *Spec) error {
-	found, err := filepath.Glob(filepath.Join(s.ProviderCache, "*", "*", "*"))
-	if err != nil {
-		return err
-	}
-	names := []string{}
-	for _, p := range found {
-		rel, err := filepath.Rel(s.ProviderCache, p)
-		if err == nil && !strings.HasPrefix(rel, ".") {
-			names = append(names, filepath.ToSlash(rel))
-		}
-	}
-	list, err := json.Marshal(names)
-	if err != nil {
-		return err
-	}
-	dir, err := json.Marshal(s.ProviderCache)
-	if err != nil {
-		return err
-	}
-	text := fmt.Sprintf("provider_installation {\n  filesystem_mirror {\n    path    = %s\n    include = %s\n  }\n  direct {\n    exclude = %s\n  }\n}\n", dir, list, list)
-	if len(names) == 0 {
-		text = ""
-	}
-	return writeFile(s.Area.path("in", "cli.tfrc"), []byte(text))
 }
 
 // failed turns the engine's end into the caller's error.

@@ -154,8 +154,10 @@ func (s *Service) createIn(ctx context.Context, tx *db.Tx, ws core.ID, n New) (r
 	r = Run{
 		ID: core.NewID("run"), WorkspaceID: w.ID, OrgID: w.OrgID, ConfigID: c.ID, Status: core.Pending,
 		PlanOnly: c.Speculative, SavePlan: n.SavePlan, IsDestroy: n.IsDestroy, Refresh: true, RefreshOnly: n.RefreshOnly,
-		AutoApply: w.AutoApply, AllowEmptyApply: n.AllowEmptyApply, AllowConfigGen: n.AllowConfigGen, Debugging: n.Debugging, Structured: w.StructuredOutput,
-		Targets: n.Targets, Replaces: n.Replaces, PolicyPaths: n.PolicyPaths, Invokes: n.Invokes, Message: n.Message, Source: n.Source, TriggerReason: n.TriggerReason,
+		AutoApply: w.AutoApply, AllowEmptyApply: n.AllowEmptyApply, AllowConfigGen: n.AllowConfigGen, Debugging: n.Debugging,
+		// The remote backend prints the lines of a log as they are.
+		Structured: w.StructuredOutput && n.Source != "terraform",
+		Targets:    n.Targets, Replaces: n.Replaces, PolicyPaths: n.PolicyPaths, Invokes: n.Invokes, Message: n.Message, Source: n.Source, TriggerReason: n.TriggerReason,
 		Engine: w.Engine, EngineVersion: w.EngineVersion, WorkingDirectory: w.WorkingDirectory,
 		CreatedBy: sub.ID, CreatedName: sub.Name, CreatedAt: tx.Now(),
 	}

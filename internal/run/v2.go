@@ -194,9 +194,10 @@ func (s *Service) v2Create(r *http.Request) (*jsonapi.Doc, error) {
 	if ws == "" {
 		return nil, core.Errorf(core.Invalid, "the relationship workspace is required").InField("workspace")
 	}
+	source := sourceOf(r.Header)
 	if in.Message == "" {
 		in.Message = "Queued over the API"
-		if r.Header.Get("X-Terraform-Integration") != "" {
+		if CLI(source) {
 			in.Message = "Queued by the CLI"
 		}
 	}
@@ -204,13 +205,28 @@ func (s *Service) v2Create(r *http.Request) (*jsonapi.Doc, error) {
 		ConfigID: rels.ID("configuration-version"), PlanOnly: in.PlanOnly, SavePlan: in.SavePlan, IsDestroy: in.IsDestroy, Refresh: in.Refresh,
 		RefreshOnly: in.RefreshOnly, AutoApply: in.AutoApply, AllowEmptyApply: in.AllowEmptyApply, AllowConfigGen: in.AllowConfigGen, Debugging: in.DebuggingMode,
 		Targets: in.TargetAddrs, Replaces: in.ReplaceAddrs, PolicyPaths: in.PolicyPaths, Invokes: in.InvokeAddrs, Message: in.Message, EngineVersion: in.TerraformVersion, Variables: in.Variables,
-		Source: "tfe-api", TriggerReason: "manual",
+		Source: source, TriggerReason: "manual",
 	})
 	if err != nil {
 		return nil, err
 	}
 	return s.show(r, run.ID)
 }
+
+// sourceOf tells a CLI from other callers: the cloud block says so, the remote
+// backend only sends its version.
+func sourceOf(h http.Header) string {
+	switch {
+	case h.Get("X-Terraform-Integration") != "":
+		return "terraform+cloud"
+	case h.Get("Terraform-Version") != "":
+		return "terraform"
+	}
+	return "tfe-api"
+}
+
+// CLI reports whether a run of this source has a CLI that watches it.
+func CLI(source string) bool { return source == "terraform+cloud" || source == "terraform" }
 
 func (s *Service) show(r *http.Request, id core.ID) (*jsonapi.Doc, error) {
 	v, err := s.Get(r.Context(), id)

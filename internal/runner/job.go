@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"os"
 	"sync"
 	"time"
@@ -155,8 +156,12 @@ func (j *job) spec(ctx context.Context, area *executor.Area, version string) (ex
 			return executor.Spec{}, err
 		}
 	}
+	credentials := map[string]string{}
+	if u, err := url.Parse(j.r.Base); err == nil && w.Token != "" {
+		credentials[u.Host] = w.Token.Reveal()
+	}
 	return executor.Spec{
-		Area: area, Engine: engine, WorkDir: w.Run.WorkingDirectory, Env: env, TFVars: vars, RunVars: runVars, JSON: w.Run.Structured,
+		Area: area, Engine: engine, WorkDir: w.Run.WorkingDirectory, Env: env, Credentials: credentials, TFVars: vars, RunVars: runVars, JSON: w.Run.Structured,
 		Secrets: secrets, Log: j.log, Debug: w.Run.Debugging, Interrupt: j.interrupt, Kill: j.kill, Grace: j.r.CancelGrace, ProviderCache: j.r.ProviderCache,
 	}, nil
 }
@@ -304,6 +309,9 @@ func (j *job) apply(ctx context.Context) error {
 	if cause != nil || canceled {
 		out.Outcome, out.Failure = j.verdict(ctx, cause, canceled, res.Killed, res.ExitCode, "apply")
 	}
+	if out.Outcome == run.Failed {
+		j.letWatch()
+	}
 	// The last lines and the state become durable side by side.
 	closed := make(chan error, 1)
 	go func() { closed <- j.log.Close() }()
@@ -321,6 +329,25 @@ func (j *job) apply(ctx context.Context) error {
 	err := insist(ctx, j.r.handed, "report apply", func() error { return j.r.Runs.FinishApply(ctx, j.w.Phase.ID, j.w.Phase.Epoch, out) })
 	j.r.later(j.w.Run.ID)
 	return err
+}
+
+// cliLooks is when a CLI has looked at a run that it queued for the first
+// time. It sleeps for a second before that.
+const cliLooks = 2 * time.Second
+
+// letWatch holds back the news that an apply failed until the CLI that queued
+// the run has seen it apply: of a run that is errored when the CLI first looks,
+// it shows neither plan nor apply log, and the person would learn nothing.
+func (j *job) letWatch() {
+	r := j.w.Run
+	if !r.AutoApply || !run.CLI(r.Source) {
+		return
+	}
+	select {
+	case <-time.After(min(cliLooks, time.Until(r.CreatedAt.Add(cliLooks)))):
+	case <-j.interrupt:
+	case <-j.kill:
+	}
 }
 
 // believe takes an engine's success for what it is only if it left a state: an

@@ -5,12 +5,15 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
 	"net/http"
 	"net/url"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -30,10 +33,28 @@ type Client struct {
 // parallel tests as there may be.
 var transport = &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true, IdleConnTimeout: 10 * time.Second}
 
-var httpClient = &http.Client{
-	Transport: transport, Timeout: time.Minute,
-	// A redirect is an answer like any other; Follow goes on.
-	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+func newHTTPClient(t *http.Transport) *http.Client {
+	return &http.Client{
+		Transport: t, Timeout: time.Minute,
+		// A redirect is an answer like any other; Follow goes on.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// trusting is a client for a server whose certificate is signed by the
+// authority in file.
+func trusting(file string) (*http.Client, error) {
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s holds no certificate", file)
+	}
+	t := transport.Clone()
+	t.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+	return newHTTPClient(t), nil
 }
 
 // An Answer is a response that has been read to its end.
@@ -95,7 +116,7 @@ func (c *Client) Do(t testing.TB, method, target string, body any, header ...str
 			req.Header.Set(header[i], header[i+1])
 		}
 	}
-	res, err := httpClient.Do(req)
+	res, err := c.Server.http.Do(req)
 	if err != nil {
 		t.Fatalf("%s %s: %v", method, target, err)
 	}

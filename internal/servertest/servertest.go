@@ -27,6 +27,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"sort"
 	"strings"
@@ -73,6 +74,7 @@ type Server struct {
 	Dir   string  // its data directory
 	Admin *Client // the site administrator
 
+	http   *http.Client
 	cancel context.CancelFunc
 	done   chan struct{}
 	err    error // of app.Run, when done
@@ -124,6 +126,12 @@ func StartIn(t testing.TB, dir, dsn string, args ...string) *Server {
 		t.Fatal("the server is not ready after a minute")
 	}
 	s.URL = s.App.URL
+	s.http = newHTTPClient(transport)
+	if s.App.CAFile != "" {
+		if s.http, err = trusting(s.App.CAFile); err != nil {
+			t.Fatal(err)
+		}
+	}
 	s.Admin = &Client{Server: s, Name: AdminName, Token: AdminToken}
 	return s
 }
