@@ -24,6 +24,7 @@ func (s *Service) Routes(rt *web.Router) {
 	s.teamRoutes(rt)
 	s.memberRoutes(rt)
 	s.tokenRoutes(rt)
+	s.planRoutes(rt)
 	s.v1Routes(rt)
 	s.pages(rt)
 }

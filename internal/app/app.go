@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"interlock/internal/account"
+	"interlock/internal/agentpool"
 	"interlock/internal/blob"
 	"interlock/internal/bus"
 	"interlock/internal/config"
@@ -211,7 +212,9 @@ func (s *Server) wire(context.Context) error {
 	rt := web.NewRouter(s.accounts.Identify, s.accounts.IdentifySession, strings.HasPrefix(s.URL, "https:"), s.metrics.observe)
 	for _, f := range []interface{ Routes(*web.Router) }{
 		s.accounts, s.workspaces, s.variables, s.configs, s.states, s.runs,
-		&login.Service{DB: s.db, Box: s.box, Accounts: s.accounts}, web.Static{}, s.metrics, health{s},
+		&login.Service{DB: s.db, Box: s.box, Accounts: s.accounts},
+		&agentpool.Service{DB: s.db, Accounts: s.accounts},
+		web.Static{}, s.metrics, health{s}, newMeta(s.cfg.IPRanges),
 	} {
 		f.Routes(rt)
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -34,6 +35,7 @@ type Config struct {
 	EngineMirror  string
 	Sandbox       string
 	ShutdownGrace time.Duration
+	IPRanges      []string
 	LogFormat     string
 	LogLevel      string
 
@@ -144,6 +146,20 @@ func settings() []setting {
 		{"shutdown-grace", "2m", "how long running phases may finish on SIGTERM", func(c *Config, v string) (err error) {
 			if c.ShutdownGrace, err = time.ParseDuration(v); err != nil || c.ShutdownGrace < 0 {
 				return errors.New("allowed: a duration such as 30s or 2m")
+			}
+			return nil
+		}},
+		{"ip-ranges", "", "networks that this server's requests come from, with commas between (default: the machine's addresses)", func(c *Config, v string) error {
+			c.IPRanges = nil
+			for part := range strings.SplitSeq(v, ",") {
+				if part = strings.TrimSpace(part); part == "" {
+					continue
+				}
+				p, err := netip.ParsePrefix(part)
+				if err != nil {
+					return errors.New("allowed: networks such as 192.0.2.0/24,2001:db8::/32")
+				}
+				c.IPRanges = append(c.IPRanges, p.String())
 			}
 			return nil
 		}},

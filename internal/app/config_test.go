@@ -13,7 +13,7 @@ func noEnv(string) string { return "" }
 func TestAWrongSettingIsNamedInOneLine(t *testing.T) {
 	for _, args := range [][]string{
 		{"--listen", "nonsense"}, {"--listen", ":99999"}, {"--runners", "-1"}, {"--sandbox", "jail"}, {"--database", "mysql://x"},
-		{"--shutdown-grace", "soon"}, {"--log-level", "loud"}, {"--log-format", "xml"}, {"--object-store", "ftp://x"}, {"--base-url", "ftp://x"},
+		{"--shutdown-grace", "soon"}, {"--ip-ranges", "here"}, {"--log-level", "loud"}, {"--log-format", "xml"}, {"--object-store", "ftp://x"}, {"--base-url", "ftp://x"},
 		{"--engine-path", "/no/such/engine"}, {"--engine-mirror", "/no/such/dir"}, {"--tls-cert", "x"},
 	} {
 		_, _, err := ParseConfig("server", args, noEnv, io.Discard, nil)
