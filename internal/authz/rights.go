@@ -2,7 +2,6 @@ package authz
 
 import (
 	"context"
-	"strings"
 
 	"interlock/internal/core"
 	"interlock/internal/db"
@@ -130,12 +129,17 @@ func WorkspaceRights(ctx context.Context, tx *db.Tx, workspace core.ID) (ws, org
 		}
 		return ws, org, hide(err)
 	case core.RunKind:
-		// A workspace that shares its state with the run's would have
-		// core.SharedRights here.
 		if s.Workspace == workspace {
 			org, ws = core.RunRights()
+			return ws, org, nil
 		}
-		return ws, org, nil
+		cond, arg := VisibleWorkspaces(s, 2)
+		_, err := db.One(ctx, tx, db.ID, `SELECT w.id FROM workspace w WHERE w.id = $1 AND `+cond, workspace, arg)
+		if err == nil {
+			org, _ = core.RunRights()
+			ws = core.SharedRights()
+		}
+		return ws, org, hide(err)
 	case core.AuditKind:
 		return 0, 0, nil
 	default:
@@ -153,23 +157,8 @@ func WorkspaceRights(ctx context.Context, tx *db.Tx, workspace core.ID) (ws, org
 	if x.barred(s) {
 		return 0, 0, errUnknown()
 	}
-	org, owner := x.orgRights()
-	if owner {
-		org, ws = core.OwnerRights()
-		return ws, org, nil
-	}
-	_, ws = core.OrgWide(org)
-	for g := range strings.SplitSeq(x.grants, ";") {
-		ws |= core.GrantRights(g)
-	}
-	for g := range strings.SplitSeq(x.projects, ";") {
-		_, inside := core.ProjectGrantRights(g)
-		ws |= inside
-	}
-	if x.forceDelete && ws.Has(core.SafeDelete) {
-		ws |= core.DeleteWorkspace
-	}
-	return ws, org, nil
+	org, _ = x.orgRights()
+	return x.workspaceRights(), org, nil
 }
 
 // ProjectRights loads what the subject of ctx may do on a project and on its
@@ -203,15 +192,7 @@ func ProjectRights(ctx context.Context, tx *db.Tx, project core.ID) (prj, org co
 	if x.barred(s) {
 		return 0, 0, errUnknown()
 	}
-	org, _ = x.orgRights()
-	prj, _ = core.OrgWide(org)
-	for g := range strings.SplitSeq(x.projects, ";") {
-		p, _ := core.ProjectGrantRights(g)
-		prj |= p
-	}
-	if x.inside {
-		prj |= core.ReadProject
-	}
+	prj, org = x.projectRights()
 	return prj, org, nil
 }
 

@@ -30,7 +30,9 @@ func uuid() string {
 }
 
 func newEnvironment(name string) workspace.Workspace {
-	return workspace.Workspace{Name: name, AllowDestroyPlan: true, StructuredOutput: true, Source: "atlas"}
+	w := workspace.Defaults()
+	w.Name, w.Source = name, "atlas"
+	return w
 }
 
 func (s *Service) v1CreateEnvironment(r *http.Request) (any, error) {

@@ -71,6 +71,9 @@ func (s *Service) end(ctx context.Context, tx *db.Tx, r *Run, why cause) error {
 	if err := s.Accounts.DropRunToken(ctx, tx, r.ID); err != nil {
 		return err
 	}
+	if err := s.count(ctx, tx, *r); err != nil {
+		return err
+	}
 	if r.PlanOnly {
 		return nil
 	}
@@ -78,6 +81,21 @@ func (s *Service) end(ctx context.Context, tx *db.Tx, r *Run, why cause) error {
 		return err
 	}
 	return s.startNext(ctx, tx, r.WorkspaceID)
+}
+
+// count adds a run that has just ended to the figures of its workspace.
+func (s *Service) count(ctx context.Context, tx *db.Tx, r Run) error {
+	phases, err := phasesOf(ctx, tx, []Run{r})
+	if err != nil {
+		return err
+	}
+	took := map[PhaseKind]time.Duration{}
+	for _, p := range phases[r.ID] {
+		if p.StartedAt != nil && p.EndedAt != nil {
+			took[p.Kind] = max(p.EndedAt.Sub(*p.StartedAt), time.Millisecond)
+		}
+	}
+	return workspace.CountRun(ctx, tx, r.WorkspaceID, r.Status == core.Errored, took[PlanPhase], took[ApplyPhase])
 }
 
 // startNext lets the first run of a workspace's queue begin if nothing is in

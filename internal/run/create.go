@@ -150,6 +150,10 @@ func (s *Service) createIn(ctx context.Context, tx *db.Tx, ws core.ID, n New) (r
 	if err != nil {
 		return r, err
 	}
+	dir, err := workspace.CleanDir(w.WorkingDirectory)
+	if err != nil {
+		return r, err
+	}
 	sub := authz.Subject(ctx)
 	r = Run{
 		ID: core.NewID("run"), WorkspaceID: w.ID, OrgID: w.OrgID, ConfigID: c.ID, Status: core.Pending,
@@ -158,7 +162,7 @@ func (s *Service) createIn(ctx context.Context, tx *db.Tx, ws core.ID, n New) (r
 		// The remote backend prints the lines of a log as they are.
 		Structured: w.StructuredOutput && n.Source != "terraform",
 		Targets:    n.Targets, Replaces: n.Replaces, PolicyPaths: n.PolicyPaths, Invokes: n.Invokes, Message: n.Message, Source: n.Source, TriggerReason: n.TriggerReason,
-		Engine: w.Engine, EngineVersion: w.EngineVersion, WorkingDirectory: w.WorkingDirectory,
+		Engine: w.Engine, EngineVersion: w.EngineVersion, WorkingDirectory: dir,
 		CreatedBy: sub.ID, CreatedName: sub.Name, CreatedAt: tx.Now(),
 	}
 	if n.PlanOnly != nil {

@@ -168,7 +168,9 @@ func (s *Service) ensureOnce(ctx context.Context, username, name string) error {
 		if len(name) > workspace.MaxV1Name {
 			return core.Errorf(core.Invalid, "is too long (maximum is %d characters)", workspace.MaxV1Name).InField("name")
 		}
-		_, err = s.Workspaces.CreateIn(ctx, tx, username, "", workspace.Workspace{Name: name, AllowDestroyPlan: true, StructuredOutput: true, Source: "atlas"})
+		w := workspace.Defaults()
+		w.Name, w.Source = name, "atlas"
+		_, err = s.Workspaces.CreateIn(ctx, tx, username, "", w)
 		if core.KindOf(err) == core.Denied {
 			return authz.ErrHidden()
 		}

@@ -76,12 +76,22 @@ func writeV2Error(w http.ResponseWriter, r *http.Request, err error) {
 		e, _ := errors.AsType[*core.Error](err)
 		out.Detail = e.Msg
 		if e.Field != "" {
-			out.Title = "invalid attribute"
+			out.Title, out.Detail = "invalid attribute", sentence(e.Field, e.Msg)
 			out.Source = map[string]any{"pointer": "/data/attributes/" + e.Field}
 		}
 	}
 	retryAfter(w, code)
 	writeJSON(w, r, code, jsonapi.MediaType, map[string]any{"errors": []v2Error{out}})
+}
+
+// sentence puts the name of an attribute before what is wrong with it, where
+// that does not begin a sentence of its own.
+func sentence(field, msg string) string {
+	if c := msg[:min(1, len(msg))]; c == "" || c == strings.ToUpper(c) {
+		return msg
+	}
+	words := strings.ReplaceAll(field, "-", " ")
+	return strings.ToUpper(words[:1]) + words[1:] + " " + msg
 }
 
 // writeV1Error answers in the 2017 form, attribute to messages; atlas-go

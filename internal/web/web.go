@@ -7,6 +7,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -253,6 +254,11 @@ func uploads(pattern string) bool {
 // unrouted answers what the mux has no handler for. A known path with another
 // method stays 405 so that API explorers see the Allow header.
 func (rt *Router) unrouted(w http.ResponseWriter, r *http.Request, mux http.Handler) {
+	// The vendor's address of a workspace's page.
+	if p := strings.Split(r.URL.Path, "/"); r.Method == http.MethodGet && len(p) == 5 && p[1] == "app" && p[3] == "workspaces" {
+		http.Redirect(w, r, "/app/"+url.PathEscape(p[2])+"/"+url.PathEscape(p[4]), http.StatusFound)
+		return
+	}
 	probe := &recorder{ResponseWriter: discard{http.Header{}}}
 	mux.ServeHTTP(probe, r)
 	switch {

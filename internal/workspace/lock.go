@@ -100,10 +100,10 @@ func (s *Service) relock(ctx context.Context, id core.ID, want core.Right, f fun
 		if err := f(ctx, tx, w); err != nil {
 			return err
 		}
-		if v.Workspace, err = Load(ctx, tx, id); err != nil {
+		if w, err = Load(ctx, tx, id); err != nil {
 			return err
 		}
-		v.Can, _, err = authz.WorkspaceRights(ctx, tx, id)
+		v, err = viewOf(ctx, tx, w)
 		return err
 	})
 	if err == nil {

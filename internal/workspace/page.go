@@ -105,10 +105,10 @@ func (s *Service) listPage(r *http.Request, f ui.Form, code int) (web.Answer, er
 }
 
 func (s *Service) pageCreate(r *http.Request) (web.Answer, error) {
-	w, err := s.Create(r.Context(), r.PathValue("org"), "", Workspace{
-		Name: r.PostFormValue("name"), Description: r.PostFormValue("description"), Engine: r.PostFormValue("engine"),
-		EngineVersion: r.PostFormValue("terraform-version"), AllowDestroyPlan: true, StructuredOutput: true, Source: "tfe-ui",
-	})
+	w := Defaults()
+	w.Name, w.Description, w.Source = r.PostFormValue("name"), r.PostFormValue("description"), "tfe-ui"
+	w.Engine, w.EngineVersion = r.PostFormValue("engine"), r.PostFormValue("terraform-version")
+	w, err := s.Create(r.Context(), r.PathValue("org"), "", w)
 	if ui.Typo(err) {
 		return s.listPage(r, ui.Refused(r.PostForm, err), http.StatusUnprocessableEntity)
 	}

@@ -2,44 +2,109 @@ package workspace
 
 import (
 	"context"
+	"encoding/json"
 	"strings"
+	"time"
 
 	"interlock/internal/core"
 	"interlock/internal/db"
 )
 
+// modeOf is the execution mode in effect: the workspace's own, else its
+// project's, else its organization's; poolOf is the same for the agent pool.
+const (
+	modeOf = `CASE WHEN w.own_mode THEN w.execution_mode WHEN p.own_mode THEN p.execution_mode ELSE ` + orgMode + ` END`
+	poolOf = `CASE WHEN w.own_mode THEN w.agent_pool_id WHEN p.own_mode THEN p.agent_pool_id ELSE ` + orgPool + ` END`
+
+	orgMode = `'remote'`
+	orgPool = `''`
+)
+
 const (
 	columns = `w.id, w.org_id, o.name, w.project_id, w.name, w.description, w.engine, w.engine_version, w.working_directory,
-		w.execution_mode, w.auto_apply, w.allow_destroy_plan, w.structured_output, w.source,
+		` + modeOf + `, w.own_mode, ` + poolOf + `, w.auto_apply, w.auto_apply_trigger, w.allow_destroy_plan, w.structured_output,
+		w.assessments, w.file_triggers, w.trigger_prefixes, w.trigger_patterns, w.queue_all_runs, w.speculative, w.share_all, w.share_project,
+		w.source, w.source_name, w.source_url, w.auto_destroy_at, CASE WHEN w.inherits_auto_destroy THEN p.auto_destroy_after ELSE w.auto_destroy_after END,
+		w.inherits_auto_destroy, w.ssh_key_id, w.retention_id, w.retention_days,
 		w.lock_kind, w.lock_id, w.lock_name, w.lock_reason, w.locked_at,
-		w.state_id, w.config_id, w.run_id, w.last_run_id, w.created_at, w.updated_at, COALESCE(sv.resources, 0)`
-	from = ` FROM workspace w JOIN organization o ON o.id = w.org_id LEFT JOIN state_version sv ON sv.id = w.state_id`
+		w.state_id, w.config_id, w.run_id, w.last_run_id, w.created_at, w.updated_at, w.changed_at, COALESCE(sv.resources, 0),
+		w.runs_count, w.run_failures, w.policy_failures, w.plan_ms, w.plans, w.apply_ms, w.applies`
+	from = ` FROM workspace w JOIN organization o ON o.id = w.org_id JOIN project p ON p.id = w.project_id LEFT JOIN state_version sv ON sv.id = w.state_id`
 )
 
 func scan(r db.Row) (w Workspace, err error) {
-	return w, r.Scan(&w.ID, &w.OrgID, &w.OrgName, &w.ProjectID, &w.Name, &w.Description, &w.Engine, &w.EngineVersion, &w.WorkingDirectory,
-		&w.ExecutionMode, &w.AutoApply, &w.AllowDestroyPlan, &w.StructuredOutput, &w.Source,
+	var prefixes, patterns string
+	var planMS, plans, applyMS, applies int64
+	var changed *time.Time
+	err = r.Scan(&w.ID, &w.OrgID, &w.OrgName, &w.ProjectID, &w.Name, &w.Description, &w.Engine, &w.EngineVersion, &w.WorkingDirectory,
+		&w.ExecutionMode, &w.OwnMode, &w.AgentPoolID, &w.AutoApply, &w.AutoApplyTrigger, &w.AllowDestroyPlan, &w.StructuredOutput,
+		&w.Assessments, &w.FileTriggers, &prefixes, &patterns, &w.QueueAllRuns, &w.Speculative, &w.ShareAll, &w.ShareProject,
+		&w.Source, &w.SourceName, &w.SourceURL, &w.AutoDestroyAt, &w.AutoDestroyAfter,
+		&w.InheritsAutoDestroy, &w.SSHKeyID, &w.Retention.ID, &w.Retention.Days,
 		&w.Lock.Kind, &w.Lock.ID, &w.Lock.Name, &w.Lock.Reason, &w.Lock.At,
-		&w.StateID, &w.ConfigID, &w.CurrentRunID, &w.LatestRunID, &w.CreatedAt, &w.UpdatedAt, &w.Resources)
+		&w.StateID, &w.ConfigID, &w.CurrentRunID, &w.LatestRunID, &w.CreatedAt, &w.UpdatedAt, &changed, &w.Resources,
+		&w.Stats.Runs, &w.Stats.Failures, &w.Stats.PolicyFailures, &planMS, &plans, &applyMS, &applies)
+	if err != nil {
+		return w, err
+	}
+	if w.ChangedAt = w.UpdatedAt; changed != nil {
+		w.ChangedAt = *changed
+	}
+	w.TriggerPrefixes, w.TriggerPatterns = words(prefixes), words(patterns)
+	w.Stats.Plan, w.Stats.Apply = mean(planMS, plans), mean(applyMS, applies)
+	return w, nil
+}
+
+func mean(ms, n int64) time.Duration {
+	if n == 0 {
+		return 0
+	}
+	return time.Duration(ms/n) * time.Millisecond
+}
+
+// words reads and toJSON writes a list of strings that is kept in one column.
+func words(s string) (out []string) {
+	_ = json.Unmarshal([]byte(s), &out)
+	return out
+}
+
+func toJSON(list []string) string {
+	if len(list) == 0 {
+		return "[]"
+	}
+	b, _ := json.Marshal(list)
+	return string(b)
+}
+
+// settingColumns are those that a caller sets, in the order of values.
+const settingColumns = `project_id, name, name_key, description, engine, engine_version, working_directory, execution_mode, own_mode, agent_pool_id,
+	auto_apply, auto_apply_trigger, allow_destroy_plan, structured_output, assessments, file_triggers, trigger_prefixes, trigger_patterns,
+	queue_all_runs, speculative, share_all, share_project, source_name, source_url, auto_destroy_at, auto_destroy_after, inherits_auto_destroy, updated_at`
+
+func (w *Workspace) values() []any {
+	after := w.AutoDestroyAfter
+	if w.InheritsAutoDestroy {
+		after = ""
+	}
+	mode, pool := w.ExecutionMode, w.AgentPoolID
+	if !w.OwnMode {
+		mode, pool = "remote", ""
+	}
+	return []any{w.ProjectID, w.Name, strings.ToLower(w.Name), w.Description, w.Engine, w.EngineVersion, w.WorkingDirectory, mode, w.OwnMode, pool,
+		w.AutoApply, w.AutoApplyTrigger, w.AllowDestroyPlan, w.StructuredOutput, w.Assessments, w.FileTriggers, toJSON(w.TriggerPrefixes), toJSON(w.TriggerPatterns),
+		w.QueueAllRuns, w.Speculative, w.ShareAll, w.ShareProject, w.SourceName, w.SourceURL, w.AutoDestroyAt, after, w.InheritsAutoDestroy, w.UpdatedAt}
 }
 
 func insert(ctx context.Context, tx *db.Tx, w Workspace) error {
-	_, err := tx.Exec(ctx, `
-		INSERT INTO workspace (id, org_id, project_id, name, name_key, description, engine, engine_version, working_directory,
-			execution_mode, auto_apply, allow_destroy_plan, structured_output, source, created_at, updated_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $15)`,
-		w.ID, w.OrgID, w.ProjectID, w.Name, strings.ToLower(w.Name), w.Description, w.Engine, w.EngineVersion, w.WorkingDirectory,
-		w.ExecutionMode, w.AutoApply, w.AllowDestroyPlan, w.StructuredOutput, w.Source, tx.Now())
+	vs := w.values()
+	_, err := tx.Exec(ctx, `INSERT INTO workspace (`+settingColumns+`, id, org_id, source, created_at) VALUES (`+db.In(1, len(vs)+4)+`)`,
+		append(vs, w.ID, w.OrgID, w.Source, w.CreatedAt)...)
 	return err
 }
 
 func update(ctx context.Context, tx *db.Tx, w Workspace) error {
-	_, err := tx.Exec(ctx, `
-		UPDATE workspace SET name = $2, name_key = $3, description = $4, engine = $5, engine_version = $6, working_directory = $7,
-			execution_mode = $8, auto_apply = $9, allow_destroy_plan = $10, structured_output = $11, updated_at = $12, project_id = $13
-		WHERE id = $1`,
-		w.ID, w.Name, strings.ToLower(w.Name), w.Description, w.Engine, w.EngineVersion, w.WorkingDirectory,
-		w.ExecutionMode, w.AutoApply, w.AllowDestroyPlan, w.StructuredOutput, w.UpdatedAt, w.ProjectID)
+	vs := w.values()
+	_, err := tx.Exec(ctx, `UPDATE workspace SET (`+settingColumns+`, changed_at) = (`+db.In(1, len(vs)+1)+`) WHERE id = `+db.In(len(vs)+2, 1), append(vs, w.UpdatedAt, w.ID)...)
 	return err
 }
 
@@ -69,7 +134,7 @@ func NextConfig(ctx context.Context, tx *db.Tx, id core.ID) (int64, error) {
 
 // SetState moves the head of the state history; empty hides it.
 func SetState(ctx context.Context, tx *db.Tx, id, state core.ID) error {
-	_, err := tx.Exec(ctx, `UPDATE workspace SET state_id = $2 WHERE id = $1`, id, state)
+	_, err := tx.Exec(ctx, `UPDATE workspace SET state_id = $2, changed_at = $3 WHERE id = $1`, id, state, tx.Now())
 	return err
 }
 
@@ -87,6 +152,27 @@ func SetCurrentRun(ctx context.Context, tx *db.Tx, id, run core.ID) error {
 
 // SetLatestRun names the run that was created last.
 func SetLatestRun(ctx context.Context, tx *db.Tx, id, run core.ID) error {
-	_, err := tx.Exec(ctx, `UPDATE workspace SET last_run_id = $2 WHERE id = $1`, id, run)
+	_, err := tx.Exec(ctx, `UPDATE workspace SET last_run_id = $2, changed_at = $3 WHERE id = $1`, id, run, tx.Now())
+	return err
+}
+
+// CountRun adds a run that has ended to the workspace's figures; a duration of
+// 0 says that the phase did not run.
+func CountRun(ctx context.Context, tx *db.Tx, id core.ID, failed bool, plan, apply time.Duration) error {
+	one := func(b bool) int64 {
+		if b {
+			return 1
+		}
+		return 0
+	}
+	_, err := tx.Exec(ctx, `UPDATE workspace SET runs_count = runs_count + 1, run_failures = run_failures + $2, plan_ms = plan_ms + $3, plans = plans + $4,
+		apply_ms = apply_ms + $5, applies = applies + $6, changed_at = $7 WHERE id = $1`,
+		id, one(failed), plan.Milliseconds(), one(plan > 0), apply.Milliseconds(), one(apply > 0), tx.Now())
+	return err
+}
+
+// CountPolicyFailure adds a run that a policy stopped.
+func CountPolicyFailure(ctx context.Context, tx *db.Tx, id core.ID) error {
+	_, err := tx.Exec(ctx, `UPDATE workspace SET policy_failures = policy_failures + 1 WHERE id = $1`, id)
 	return err
 }

@@ -1,11 +1,11 @@
 package workspace
 
 import (
+	"context"
 	"net/http"
-	"strings"
-	"time"
 
 	"interlock/internal/core"
+	"interlock/internal/db"
 	"interlock/internal/jsonapi"
 	"interlock/internal/web"
 )
@@ -13,6 +13,9 @@ import (
 // Routes mounts the API and the pages.
 func (s *Service) Routes(rt *web.Router) {
 	s.accessRoutes(rt)
+	s.projectRoutes(rt)
+	s.tagRoutes(rt)
+	s.shareRoutes(rt)
 	rt.V2("GET /api/v2/organizations/{org}/workspaces", 200, s.v2List)
 	rt.V2("POST /api/v2/organizations/{org}/workspaces", 201, s.v2Create)
 	rt.V2("GET /api/v2/organizations/{org}/workspaces/{name}", 200, s.named(s.v2Get))
@@ -47,141 +50,48 @@ func (s *Service) named(h handler) func(*http.Request) (*jsonapi.Doc, error) {
 	}
 }
 
-type attributes struct {
-	Name              string          `json:"name"`
-	Description       string          `json:"description"`
-	Environment       string          `json:"environment"`
-	Engine            string          `json:"engine"`
-	TerraformVersion  string          `json:"terraform-version"`
-	WorkingDirectory  string          `json:"working-directory"`
-	ExecutionMode     string          `json:"execution-mode"`
-	Operations        bool            `json:"operations"`
-	AutoApply         bool            `json:"auto-apply"`
-	AutoApplyTrigger  bool            `json:"auto-apply-run-trigger"`
-	AllowDestroyPlan  bool            `json:"allow-destroy-plan"`
-	StructuredOutput  bool            `json:"structured-run-output-enabled"`
-	SpeculativeOn     bool            `json:"speculative-enabled"`
-	QueueAllRuns      bool            `json:"queue-all-runs"`
-	FileTriggers      bool            `json:"file-triggers-enabled"`
-	GlobalRemoteState bool            `json:"global-remote-state"`
-	Assessments       bool            `json:"assessments-enabled"`
-	TriggerPrefixes   []string        `json:"trigger-prefixes"`
-	TriggerPatterns   []string        `json:"trigger-patterns"`
-	TagNames          []string        `json:"tag-names"`
-	VCSRepo           *struct{}       `json:"vcs-repo"`
-	Locked            bool            `json:"locked"`
-	LockedReason      string          `json:"locked-reason"`
-	ResourceCount     int64           `json:"resource-count"`
-	Source            string          `json:"source"`
-	CreatedAt         time.Time       `json:"created-at"`
-	UpdatedAt         time.Time       `json:"updated-at"`
-	LatestChangeAt    time.Time       `json:"latest-change-at"`
-	SettingOverwrites map[string]bool `json:"setting-overwrites"`
-	Actions           map[string]bool `json:"actions"`
-	Permissions       map[string]bool `json:"permissions"`
-}
-
-// Resource is the JSON:API form of a workspace.
-func Resource(v View) jsonapi.Resource {
-	c := v.Can
-	lockedBy := jsonapi.To("users", core.ID(""))
-	switch v.Lock.Kind {
-	case "run":
-		lockedBy = jsonapi.To("runs", v.Lock.ID)
-	case "team":
-		lockedBy = jsonapi.To("teams", v.Lock.ID)
-	case "user":
-		lockedBy = jsonapi.To("users", v.Lock.ID)
-	}
-	return jsonapi.Resource{
-		ID: string(v.ID), Type: "workspaces",
-		Attributes: attributes{
-			Name: v.Name, Description: v.Description, Environment: "default", Engine: v.Engine, TerraformVersion: v.EngineVersion,
-			WorkingDirectory: v.WorkingDirectory, ExecutionMode: v.ExecutionMode, Operations: v.ExecutionMode == "remote",
-			AutoApply: v.AutoApply, AllowDestroyPlan: v.AllowDestroyPlan, StructuredOutput: v.StructuredOutput, SpeculativeOn: true,
-			TriggerPrefixes: []string{}, TriggerPatterns: []string{}, TagNames: []string{},
-			Locked: v.Lock.Held(), LockedReason: v.Lock.Reason, ResourceCount: v.Resources, Source: v.Source,
-			CreatedAt: v.CreatedAt, UpdatedAt: v.UpdatedAt, LatestChangeAt: v.UpdatedAt,
-			SettingOverwrites: map[string]bool{"execution-mode": true, "agent-pool": false},
-			Actions:           map[string]bool{"is-destroyable": c.Has(core.DeleteWorkspace)},
-			Permissions: map[string]bool{
-				"can-update": c.Has(core.ChangeSettings), "can-destroy": c.Has(core.DeleteWorkspace), "can-force-delete": c.Has(core.DeleteWorkspace),
-				"can-queue-run": c.Has(core.QueuePlan), "can-queue-apply": c.Has(core.ApplyRuns), "can-queue-destroy": c.Has(core.ApplyRuns),
-				"can-read-run": c.Has(core.ReadRuns), "can-read-variable": c.Has(core.ReadVariables), "can-update-variable": c.Has(core.WriteVariables),
-				"can-read-state-versions": c.Has(core.ReadState), "can-read-state-outputs": c.Has(core.ReadOutputs), "can-create-state-versions": c.Has(core.WriteState),
-				"can-lock": c.Has(core.LockWorkspace), "can-unlock": c.Has(core.LockWorkspace), "can-force-unlock": c.Has(core.ForceUnlock),
-				"can-read-settings": c.Has(core.ReadWorkspace), "can-manage-tags": false, "can-manage-run-tasks": false,
-				"can-manage-assessments": false, "can-read-assessment-results": false,
-			},
-		},
-		Relationships: map[string]jsonapi.Rel{
-			"organization":                  jsonapi.To("organizations", v.OrgName),
-			"project":                       jsonapi.To("projects", v.ProjectID),
-			"current-run":                   jsonapi.To("runs", v.CurrentRunID),
-			"latest-run":                    jsonapi.To("runs", v.LatestRunID),
-			"current-state-version":         jsonapi.To("state-versions", v.StateID),
-			"current-configuration-version": jsonapi.To("configuration-versions", v.ConfigID),
-			"locked-by":                     lockedBy,
-		},
-		Links: map[string]any{"self": "/api/v2/organizations/" + v.OrgName + "/workspaces/" + v.Name, "self-html": "/app/" + v.OrgName + "/" + v.Name},
-	}
-}
-
 func (s *Service) v2List(r *http.Request) (*jsonapi.Doc, error) {
 	p, err := jsonapi.PageOf(r)
 	if err != nil {
 		return nil, err
 	}
-	q := r.URL.Query()
-	name := q.Get("search[name]")
-	if name == "" {
-		name = q.Get("search[wildcard-name]")
-	}
-	vs, total, err := s.List(r.Context(), r.PathValue("org"), Filter{Name: name, Project: core.ID(q.Get("filter[project][id]")), Sort: q.Get("sort")}, p)
+	want, err := jsonapi.Includes(r, includes()...)
 	if err != nil {
 		return nil, err
 	}
-	return jsonapi.Paged(r, vs, p, int(total), Resource), nil
+	q := r.URL.Query()
+	f := Filter{Name: q.Get("search[name]"), Pattern: q.Get("search[wildcard-name]"), Project: core.ID(q.Get("filter[project][id]")),
+		Tags: commaList(q.Get("search[tags]")), ExcludeTags: commaList(q.Get("search[exclude-tags]")), Tagged: taggedFilter(q),
+		RunStatus: commaList(q.Get("filter[current-run][status]")), Sort: q.Get("sort")}
+	vs, total, err := s.List(r.Context(), r.PathValue("org"), f, p)
+	if err != nil {
+		return nil, err
+	}
+	return s.paged(r, vs, p, total, want)
 }
 
-type input struct {
-	Name             jsonapi.Opt[string] `json:"name"`
-	Description      jsonapi.Opt[string] `json:"description"`
-	Engine           jsonapi.Opt[string] `json:"engine"`
-	TerraformVersion jsonapi.Opt[string] `json:"terraform-version"`
-	WorkingDirectory jsonapi.Opt[string] `json:"working-directory"`
-	ExecutionMode    jsonapi.Opt[string] `json:"execution-mode"`
-	Operations       jsonapi.Opt[bool]   `json:"operations"`
-	AutoApply        jsonapi.Opt[bool]   `json:"auto-apply"`
-	AllowDestroyPlan jsonapi.Opt[bool]   `json:"allow-destroy-plan"`
-	StructuredOutput jsonapi.Opt[bool]   `json:"structured-run-output-enabled"`
+// paged is a document of workspaces with what was asked to come along.
+func (s *Service) paged(r *http.Request, vs []View, p jsonapi.Page, total int64, want map[string]bool) (*jsonapi.Doc, error) {
+	rs, included, err := s.resources(r.Context(), vs, want)
+	d := jsonapi.Paged(r, rs, p, int(total), func(x jsonapi.Resource) jsonapi.Resource { return x })
+	d.Included = included
+	return d, err
 }
 
-func (in *input) apply(w *Workspace) {
-	in.Name.Apply(&w.Name)
-	in.Description.Apply(&w.Description)
-	in.Engine.Apply(&w.Engine)
-	in.TerraformVersion.Apply(&w.EngineVersion)
-	in.WorkingDirectory.Apply(&w.WorkingDirectory)
-	if in.Operations.Set && !in.ExecutionMode.Set {
-		in.ExecutionMode = jsonapi.Opt[string]{Set: true, Value: map[bool]string{true: "remote", false: "local"}[in.Operations.Value]}
+// one is a document of one workspace with what was asked to come along.
+func (s *Service) one(r *http.Request, v View, err error) (*jsonapi.Doc, error) {
+	if err != nil {
+		return nil, err
 	}
-	in.ExecutionMode.Apply(&w.ExecutionMode)
-	in.AutoApply.Apply(&w.AutoApply)
-	in.AllowDestroyPlan.Apply(&w.AllowDestroyPlan)
-	in.StructuredOutput.Apply(&w.StructuredOutput)
-	// A null setting goes back to its default.
-	if w.EngineVersion == "" {
-		w.EngineVersion = "latest"
+	want, err := jsonapi.Includes(r, includes()...)
+	if err != nil {
+		return nil, err
 	}
-	if w.ExecutionMode == "" {
-		w.ExecutionMode = "remote"
+	rs, included, err := s.resources(r.Context(), []View{v}, want)
+	if err != nil {
+		return nil, err
 	}
-	// "tofu-1.12.6" names product and version in one field, for clients that
-	// know only terraform-version.
-	if product, version, ok := strings.Cut(w.EngineVersion, "-"); ok && (product == "tofu" || product == "terraform") {
-		w.Engine, w.EngineVersion = product, version
-	}
+	return &jsonapi.Doc{Data: rs[0], Included: included}, nil
 }
 
 func (s *Service) v2Create(r *http.Request) (*jsonapi.Doc, error) {
@@ -190,31 +100,61 @@ func (s *Service) v2Create(r *http.Request) (*jsonapi.Doc, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := Workspace{AllowDestroyPlan: true, StructuredOutput: true, ProjectID: rels.ID("project")}
+	w := Defaults()
+	w.ExecutionMode = ""
 	in.apply(&w)
-	hint := ""
-	if strings.HasPrefix(r.UserAgent(), "OpenTofu") {
-		hint = "tofu"
-	}
-	w, err = s.Create(r.Context(), r.PathValue("org"), hint, w)
+	in.SourceName.Apply(&w.SourceName)
+	in.SourceURL.Apply(&w.SourceURL)
+	w.ProjectID = rels.ID("project")
+	words, err := relTags(rels, "tags")
 	if err != nil {
 		return nil, err
 	}
-	return s.v2Get(r, w.ID)
+	tags, err := relTags(rels, "tag-bindings")
+	if err != nil {
+		return nil, err
+	}
+	hint := ""
+	if isTofu(r) {
+		hint = "tofu"
+	}
+	var v View
+	err = s.DB.Do(r.Context(), func(ctx context.Context, tx *db.Tx) error {
+		w, err := s.CreateIn(ctx, tx, r.PathValue("org"), hint, w, append(words, tags...)...)
+		if err == nil {
+			v, err = viewOf(ctx, tx, w)
+		}
+		return err
+	})
+	return s.one(r, v, err)
 }
 
 func (s *Service) v2Get(r *http.Request, id core.ID) (*jsonapi.Doc, error) {
 	v, err := s.ByID(r.Context(), id)
-	return jsonapi.One(Resource(v)), err
+	return s.one(r, v, err)
 }
 
 func (s *Service) v2Update(r *http.Request, id core.ID) (*jsonapi.Doc, error) {
 	var in input
-	if _, err := jsonapi.Decode(r.Body, "workspaces", &in); err != nil {
+	rels, err := jsonapi.Decode(r.Body, "workspaces", &in)
+	if err != nil {
 		return nil, err
 	}
-	v, err := s.Update(r.Context(), id, in.apply)
-	return jsonapi.One(Resource(v)), err
+	var tags [][]Binding
+	if _, ok := rels["tag-bindings"]; ok {
+		bs, err := relTags(rels, "tag-bindings")
+		if err != nil {
+			return nil, err
+		}
+		tags = append(tags, bs)
+	}
+	v, err := s.Update(r.Context(), id, func(w *Workspace) {
+		in.apply(w)
+		if p := rels.ID("project"); p != "" {
+			w.ProjectID = p
+		}
+	}, tags...)
+	return s.one(r, v, err)
 }
 
 func (s *Service) v2Delete(r *http.Request, id core.ID) (*jsonapi.Doc, error) {
@@ -240,15 +180,15 @@ func (s *Service) v2Lock(r *http.Request, id core.ID) (*jsonapi.Doc, error) {
 		return nil, err
 	}
 	v, err := s.LockWorkspace(r.Context(), id, in.Reason+in.Data.Attributes.Reason)
-	return jsonapi.One(Resource(v)), err
+	return s.one(r, v, err)
 }
 
 func (s *Service) v2Unlock(r *http.Request, id core.ID) (*jsonapi.Doc, error) {
 	v, err := s.UnlockWorkspace(r.Context(), id)
-	return jsonapi.One(Resource(v)), err
+	return s.one(r, v, err)
 }
 
 func (s *Service) v2ForceUnlock(r *http.Request, id core.ID) (*jsonapi.Doc, error) {
 	v, err := s.ForceUnlock(r.Context(), id)
-	return jsonapi.One(Resource(v)), err
+	return s.one(r, v, err)
 }

@@ -1,0 +1,148 @@
+package workspace
+
+import (
+	"context"
+	"strings"
+
+	"interlock/internal/account"
+	"interlock/internal/authz"
+	"interlock/internal/core"
+	"interlock/internal/db"
+	"interlock/internal/jsonapi"
+)
+
+// Filter narrows a list of workspaces; what is empty does not.
+type Filter struct {
+	Name        string // part of the name; * stands for anything
+	Pattern     string // the whole name, with * for anything
+	Project     core.ID
+	Tags        []string  // keys that all must be there
+	ExcludeTags []string  // keys of which none may be there
+	Tagged      []Binding // keys that must be there, with that value if it is not empty
+	RunStatus   []string
+	Sort        string // name (the default), current-run.created-at, latest-change-at; - before it turns it round
+}
+
+// maxFilters bounds what one request may filter by.
+const maxFilters = 50
+
+// orders are what a list can be sorted by. Workspaces without a run come last.
+var orders = map[string]string{
+	"": "w.name_key", "name": "w.name_key", "-name": "w.name_key DESC",
+	"current-run.created-at":  "CASE WHEN r.id IS NULL THEN 1 ELSE 0 END, r.created_at, w.name_key",
+	"-current-run.created-at": "CASE WHEN r.id IS NULL THEN 1 ELSE 0 END, r.created_at DESC, w.name_key",
+	"latest-change-at":        "COALESCE(w.changed_at, w.updated_at), w.name_key",
+	"-latest-change-at":       "COALESCE(w.changed_at, w.updated_at) DESC, w.name_key",
+}
+
+var likeSpecial = strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`, `*`, `%`)
+
+// where is a list of conditions with their arguments.
+type where struct {
+	conds []string
+	args  []any
+}
+
+// add appends a condition; each ? in it is the next of args.
+func (w *where) add(cond string, args ...any) {
+	for _, a := range args {
+		w.args = append(w.args, a)
+		cond = strings.Replace(cond, "?", db.In(len(w.args), 1), 1)
+	}
+	w.conds = append(w.conds, cond)
+}
+
+func (w *where) String() string { return strings.Join(w.conds, " AND ") }
+
+// marks writes n times ?, with commas between.
+func marks(n int) string { return strings.TrimSuffix(strings.Repeat("?,", n), ",") }
+
+func (f Filter) where(s core.Subject, org core.ID) (*where, error) {
+	if len(f.Tags)+len(f.ExcludeTags)+len(f.Tagged)+len(f.RunStatus) > maxFilters {
+		return nil, core.Errorf(core.Malformed, "more than %d filters", maxFilters)
+	}
+	visible, arg := authz.VisibleWorkspaces(s, 1)
+	q := &where{conds: []string{visible}, args: []any{arg}}
+	q.add(`w.org_id = ?`, org)
+	if f.Name != "" {
+		q.add(`w.name_key LIKE ? ESCAPE '\'`, "%"+likeSpecial.Replace(strings.ToLower(f.Name))+"%")
+	}
+	if f.Pattern != "" {
+		q.add(`w.name_key LIKE ? ESCAPE '\'`, likeSpecial.Replace(strings.ToLower(f.Pattern)))
+	}
+	if f.Project != "" {
+		q.add(`w.project_id = ?`, f.Project)
+	}
+	for _, t := range f.Tags {
+		f.Tagged = append(f.Tagged, Binding{Key: t})
+	}
+	for _, t := range f.Tagged {
+		tagged(q, org, t)
+	}
+	for _, t := range f.ExcludeTags {
+		q.add(`w.id NOT IN (SELECT b.owner_id FROM tag_binding b WHERE b.org_id = ? AND b.key = ?)`, org, t)
+	}
+	if len(f.RunStatus) > 0 {
+		args := make([]any, len(f.RunStatus))
+		for i, st := range f.RunStatus {
+			args[i] = st
+		}
+		q.add(`EXISTS (SELECT 1 FROM run x WHERE x.id = w.run_id AND x.status IN (`+marks(len(args))+`))`, args...)
+	}
+	return q, nil
+}
+
+// tagged demands a tag of the workspace, or of its project where the workspace
+// has no value of its own.
+func tagged(q *where, org core.ID, t Binding) {
+	if t.Value == "" {
+		q.add(`(w.id IN (SELECT b.owner_id FROM tag_binding b WHERE b.org_id = ? AND b.key = ?)
+			OR w.project_id IN (SELECT b.owner_id FROM tag_binding b WHERE b.org_id = ? AND b.key = ?))`, org, t.Key, org, t.Key)
+		return
+	}
+	q.add(`(w.id IN (SELECT b.owner_id FROM tag_binding b WHERE b.org_id = ? AND b.key = ? AND b.value = ?)
+		OR w.project_id IN (SELECT b.owner_id FROM tag_binding b WHERE b.org_id = ? AND b.key = ? AND b.value = ?)
+			AND w.id NOT IN (SELECT b.owner_id FROM tag_binding b WHERE b.org_id = ? AND b.key = ?))`,
+		org, t.Key, t.Value, org, t.Key, t.Value, org, t.Key)
+}
+
+// List returns a page of the workspaces of an organization that the subject of
+// ctx may see, in a fixed number of queries.
+func (s *Service) List(ctx context.Context, org string, f Filter, p jsonapi.Page) (vs []View, total int64, err error) {
+	order, ok := orders[f.Sort]
+	if !ok {
+		return nil, 0, core.Errorf(core.Malformed, "Invalid sort parameter: %.60s", f.Sort)
+	}
+	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
+		o, err := account.FindOrg(ctx, tx, org)
+		if err != nil {
+			return err
+		}
+		q, err := f.where(authz.Subject(ctx), o.ID)
+		if err != nil {
+			return err
+		}
+		vs, total, err = page(ctx, tx, q, order, p)
+		return err
+	})
+	return vs, total, err
+}
+
+// page loads the page p of the workspaces that meet q.
+func page(ctx context.Context, tx *db.Tx, q *where, order string, p jsonapi.Page) (vs []View, total int64, err error) {
+	if total, err = db.One(ctx, tx, db.Int, `SELECT count(*) FROM workspace w WHERE `+q.String(), q.args...); err != nil || total <= int64(p.Offset()) {
+		return nil, total, err
+	}
+	join := ""
+	if strings.Contains(order, "r.") {
+		join = ` LEFT JOIN run r ON r.id = w.run_id`
+	}
+	n := len(q.args)
+	ws, err := db.All(ctx, tx, scan, `SELECT `+columns+from+join+` WHERE `+q.String()+` ORDER BY `+order+` LIMIT `+db.In(n+1, 1)+` OFFSET `+db.In(n+2, 1),
+		append(q.args, p.Size, p.Offset())...)
+	if err != nil {
+		return nil, total, err
+	}
+	vs, err = Views(ctx, tx, ws)
+	return vs, total, err
+}
