@@ -2,189 +2,190 @@ package workspace
 
 import (
 	"context"
-	"net/http"
 
 	"interlock/internal/authz"
 	"interlock/internal/core"
 	"interlock/internal/db"
 	"interlock/internal/jsonapi"
-	"interlock/internal/web"
 )
 
-// A Grant is a team's access to a workspace.
+// A Grant is a team's access to a workspace or to a project.
 type Grant struct {
-	ID          core.ID
-	TeamID      core.ID
-	WorkspaceID core.ID
-	Access      core.Access
+	ID     core.ID
+	TeamID core.ID
+	On     core.ID // the workspace or project
+	Access core.Access
+	Custom string // JSON of core.Custom or core.ProjectCustom when Access is custom, else empty
 }
 
-const grantColumns = `id, team_id, workspace_id, access`
+// granting is what grants on workspaces and grants on projects differ in.
+type granting struct {
+	table, column, prefix string
+	see, change           core.Right
+	// org returns the organization of the workspace or project if the subject
+	// of ctx has the right want on it.
+	org    func(ctx context.Context, tx *db.Tx, id core.ID, want core.Right) (core.ID, error)
+	levels string
+	insert string
+}
+
+var onWorkspaces = granting{table: "team_access", column: "workspace_id", prefix: "tws", change: core.ManageAccess, levels: "read, plan, write, admin or custom",
+	org: func(ctx context.Context, tx *db.Tx, id core.ID, want core.Right) (core.ID, error) {
+		w, err := Get(ctx, tx, id, want)
+		return w.OrgID, err
+	},
+	insert: `INSERT INTO team_access (id, team_id, workspace_id, access, custom) VALUES ($1, $2, $3, $4, $5)`}
+
+var onProjects = granting{table: "team_project_access", column: "project_id", prefix: "tprj", see: core.ReadProjectAccess, change: core.ManageProjectAccess,
+	levels: "read, write, maintain, admin or custom",
+	org: func(ctx context.Context, tx *db.Tx, id core.ID, want core.Right) (core.ID, error) {
+		p, err := GetProject(ctx, tx, id, want)
+		return p.OrgID, err
+	},
+	insert: `INSERT INTO team_project_access (id, team_id, project_id, access, custom, created_at) VALUES ($1, $2, $3, $4, $5, $6)`}
+
+func (k granting) columns() string { return `a.id, a.team_id, a.` + k.column + `, a.access, a.custom` }
 
 func scanGrant(r db.Row) (g Grant, err error) {
-	return g, r.Scan(&g.ID, &g.TeamID, &g.WorkspaceID, &g.Access)
+	return g, r.Scan(&g.ID, &g.TeamID, &g.On, &g.Access, &g.Custom)
 }
 
-func validAccess(a core.Access) error {
-	if a.Rights() == 0 {
-		return core.Errorf(core.Invalid, "must be read, plan, write or admin").InField("access")
+func (k granting) valid(g Grant) error {
+	ok := false
+	switch g.Access {
+	case core.AccessRead, core.AccessWrite, core.AccessAdmin, core.AccessCustom:
+		ok = true
+	case core.AccessPlan:
+		ok = k.table == "team_access"
+	case core.AccessMaintain:
+		ok = k.table != "team_access"
+	}
+	if !ok {
+		return core.Errorf(core.Invalid, "must be %s", k.levels).InField("access")
 	}
 	return nil
 }
 
-// Grants lists the access that teams have to a workspace.
-func (s *Service) Grants(ctx context.Context, ws core.ID) (gs []Grant, err error) {
-	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
-		if _, err := Get(ctx, tx, ws, 0); err != nil {
-			return err
-		}
-		gs, err = db.All(ctx, tx, scanGrant, `SELECT `+grantColumns+` FROM team_access WHERE workspace_id = $1 ORDER BY id`, ws)
+// teamSeen is a condition that the subject of ctx may see team t of an
+// organization: it manages teams, is of it, or the team is no secret.
+func teamSeen(ctx context.Context, tx *db.Tx, org core.ID, q *where) error {
+	have, err := authz.OrgRights(ctx, tx, org)
+	if err != nil || have.Has(core.ManageTeams) || have.Has(core.SecretTeams) {
 		return err
-	})
-	return gs, err
+	}
+	s := authz.Subject(ctx)
+	q.add(`(t.visibility = 'organization' OR t.id = ? OR t.id IN (SELECT m.team_id FROM team_member m WHERE m.user_id = ?))`, s.ID, s.ID)
+	return nil
 }
 
-// Grant gives a team access to a workspace of its organization.
-func (s *Service) Grant(ctx context.Context, g Grant) (Grant, error) {
+// grants lists the access that teams have to a workspace or project.
+func (s *Service) grants(ctx context.Context, k granting, on core.ID, p jsonapi.Page) (gs []Grant, total int64, err error) {
+	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
+		org, err := k.org(ctx, tx, on, k.see)
+		if err != nil {
+			return err
+		}
+		q := &where{}
+		q.add(`a.`+k.column+` = ?`, on)
+		if err := teamSeen(ctx, tx, org, q); err != nil {
+			return err
+		}
+		from := ` FROM ` + k.table + ` a JOIN team t ON t.id = a.team_id WHERE ` + q.String()
+		if total, err = db.One(ctx, tx, db.Int, `SELECT count(*)`+from, q.args...); err != nil {
+			return err
+		}
+		n := len(q.args)
+		gs, err = db.All(ctx, tx, scanGrant, `SELECT `+k.columns()+from+` ORDER BY t.name_key LIMIT `+db.In(n+1, 1)+` OFFSET `+db.In(n+2, 1),
+			append(q.args, p.Size, p.Offset())...)
+		return err
+	})
+	return gs, total, err
+}
+
+// grant gives a team access to a workspace or project of its organization.
+func (s *Service) grant(ctx context.Context, k granting, g Grant) (Grant, error) {
 	err := s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
-		w, err := Get(ctx, tx, g.WorkspaceID, core.ManageAccess)
+		org, err := k.org(ctx, tx, g.On, k.change)
 		if err != nil {
 			return err
 		}
-		if err := validAccess(g.Access); err != nil {
+		if err := k.valid(g); err != nil {
 			return err
 		}
-		org, err := db.One(ctx, tx, db.ID, `SELECT org_id FROM team WHERE id = $1`, g.TeamID)
-		if core.KindOf(err) == core.NotFound || err == nil && org != w.OrgID {
-			return core.Errorf(core.Invalid, "team does not exist in this organization").InField("team")
+		q := &where{}
+		q.add(`t.id = ? AND t.org_id = ?`, g.TeamID, org)
+		if err := teamSeen(ctx, tx, org, q); err != nil {
+			return err
+		}
+		_, err = db.One(ctx, tx, db.ID, `SELECT t.id FROM team t WHERE `+q.String(), q.args...)
+		if core.KindOf(err) == core.NotFound {
+			return core.Errorf(core.Invalid, "does not exist in this organization").InField("team")
 		}
 		if err != nil {
 			return err
 		}
-		g.ID = core.NewID("tws")
-		_, err = tx.Exec(ctx, `INSERT INTO team_access (`+grantColumns+`) VALUES ($1, $2, $3, $4)`, g.ID, g.TeamID, g.WorkspaceID, g.Access)
+		g.ID = core.NewID(k.prefix)
+		args := []any{g.ID, g.TeamID, g.On, g.Access, g.Custom}
+		if k.table == onProjects.table {
+			args = append(args, tx.Now())
+		}
+		_, err = tx.Exec(ctx, k.insert, args...)
 		if core.KindOf(err) == core.Conflict {
-			return core.Errorf(core.Invalid, "the team has access to this workspace already").InField("team")
+			return core.Errorf(core.Invalid, "has already been added").InField("team")
 		}
 		return err
 	})
 	return g, err
 }
 
-func (s *Service) grant(ctx context.Context, tx *db.Tx, id core.ID, want core.Right) (Grant, error) {
-	g, err := db.One(ctx, tx, scanGrant, `SELECT `+grantColumns+` FROM team_access WHERE id = $1`, id)
-	if err == nil {
-		_, err = Get(ctx, tx, g.WorkspaceID, want)
-	}
+func (s *Service) findGrant(ctx context.Context, tx *db.Tx, k granting, id core.ID, want core.Right) (Grant, error) {
+	g, err := db.One(ctx, tx, scanGrant, `SELECT `+k.columns()+` FROM `+k.table+` a WHERE a.id = $1`, id)
 	if err != nil {
 		return Grant{}, err
 	}
-	return g, nil
+	org, err := k.org(ctx, tx, g.On, want)
+	if err != nil {
+		return Grant{}, err
+	}
+	q := &where{}
+	q.add(`t.id = ?`, g.TeamID)
+	if err := teamSeen(ctx, tx, org, q); err != nil {
+		return Grant{}, err
+	}
+	_, err = db.One(ctx, tx, db.ID, `SELECT t.id FROM team t WHERE `+q.String(), q.args...)
+	return g, err
 }
 
-// Regrant changes a team's access.
-func (s *Service) Regrant(ctx context.Context, id core.ID, a core.Access) (g Grant, err error) {
+// regrant changes a team's access.
+func (s *Service) regrant(ctx context.Context, k granting, id core.ID, change func(*Grant) error) (g Grant, err error) {
 	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
-		if g, err = s.grant(ctx, tx, id, core.ManageAccess); err != nil {
+		if g, err = s.findGrant(ctx, tx, k, id, k.change); err != nil {
 			return err
 		}
-		if err := validAccess(a); err != nil {
+		if err := change(&g); err != nil {
 			return err
 		}
-		g.Access = a
-		_, err = tx.Exec(ctx, `UPDATE team_access SET access = $2 WHERE id = $1`, id, a)
+		if err := k.valid(g); err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, map[string]string{
+			"team_access":         `UPDATE team_access SET access = $2, custom = $3 WHERE id = $1`,
+			"team_project_access": `UPDATE team_project_access SET access = $2, custom = $3 WHERE id = $1`,
+		}[k.table], id, g.Access, g.Custom)
 		return err
 	})
 	return g, err
 }
 
-// Revoke takes a team's access away.
-func (s *Service) Revoke(ctx context.Context, id core.ID) error {
+// revoke takes a team's access away.
+func (s *Service) revoke(ctx context.Context, k granting, id core.ID) error {
 	return s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
-		if _, err := s.grant(ctx, tx, id, core.ManageAccess); err != nil {
+		if _, err := s.findGrant(ctx, tx, k, id, k.change); err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, `DELETE FROM team_access WHERE id = $1`, id)
+		_, err := tx.Exec(ctx, map[string]string{
+			"team_access": `DELETE FROM team_access WHERE id = $1`, "team_project_access": `DELETE FROM team_project_access WHERE id = $1`,
+		}[k.table], id)
 		return err
 	})
-}
-
-func (s *Service) accessRoutes(rt *web.Router) {
-	rt.V2("GET /api/v2/team-workspaces", 200, s.v2Grants)
-	rt.V2("POST /api/v2/team-workspaces", 201, s.v2Grant)
-	rt.V2("GET /api/v2/team-workspaces/{grant}", 200, s.v2GetGrant)
-	rt.V2("PATCH /api/v2/team-workspaces/{grant}", 200, s.v2Regrant)
-	rt.V2("DELETE /api/v2/team-workspaces/{grant}", 204, func(r *http.Request) (*jsonapi.Doc, error) {
-		return nil, s.Revoke(r.Context(), core.ID(r.PathValue("grant")))
-	})
-}
-
-// grantAttributes spells out what a level means, in the vendor's words.
-func grantAttributes(a core.Access) map[string]any {
-	level := map[core.Access]struct{ runs, vars, state string }{
-		core.AccessRead: {"read", "read", "read"}, core.AccessPlan: {"plan", "read", "read"},
-		core.AccessWrite: {"apply", "write", "write"}, core.AccessAdmin: {"apply", "write", "write"},
-	}[a]
-	have := a.Rights()
-	return map[string]any{"access": a, "runs": level.runs, "variables": level.vars, "state-versions": level.state,
-		"sentinel-mocks": "none", "workspace-locking": have.Has(core.LockWorkspace), "run-tasks": false}
-}
-
-func grantResource(g Grant) jsonapi.Resource {
-	return jsonapi.Resource{ID: string(g.ID), Type: "team-workspaces", Attributes: grantAttributes(g.Access),
-		Relationships: map[string]jsonapi.Rel{"team": jsonapi.To("teams", g.TeamID), "workspace": jsonapi.To("workspaces", g.WorkspaceID)},
-		Links:         map[string]any{"self": "/api/v2/team-workspaces/" + string(g.ID)}}
-}
-
-func (s *Service) v2Grants(r *http.Request) (*jsonapi.Doc, error) {
-	p, err := jsonapi.PageOf(r)
-	if err != nil {
-		return nil, err
-	}
-	ws := r.URL.Query().Get("filter[workspace][id]")
-	if ws == "" {
-		return nil, core.Errorf(core.Invalid, "filter[workspace][id] is required")
-	}
-	gs, err := s.Grants(r.Context(), core.ID(ws))
-	if err != nil {
-		return nil, err
-	}
-	page := gs[min(p.Offset(), len(gs)):min(p.Offset()+p.Size, len(gs))]
-	return jsonapi.Paged(r, page, p, len(gs), grantResource), nil
-}
-
-func (s *Service) v2Grant(r *http.Request) (*jsonapi.Doc, error) {
-	var in struct {
-		Access core.Access `json:"access"`
-	}
-	rels, err := jsonapi.Decode(r.Body, "team-workspaces", &in)
-	if err != nil {
-		return nil, err
-	}
-	ws := rels.ID("workspace")
-	if ws == "" {
-		return nil, authz.ErrHidden()
-	}
-	g, err := s.Grant(r.Context(), Grant{TeamID: rels.ID("team"), WorkspaceID: ws, Access: in.Access})
-	return jsonapi.One(grantResource(g)), err
-}
-
-func (s *Service) v2GetGrant(r *http.Request) (*jsonapi.Doc, error) {
-	var g Grant
-	err := s.DB.View(r.Context(), func(ctx context.Context, tx *db.Tx) (err error) {
-		g, err = s.grant(ctx, tx, core.ID(r.PathValue("grant")), 0)
-		return err
-	})
-	return jsonapi.One(grantResource(g)), err
-}
-
-func (s *Service) v2Regrant(r *http.Request) (*jsonapi.Doc, error) {
-	var in struct {
-		Access core.Access `json:"access"`
-	}
-	if _, err := jsonapi.Decode(r.Body, "team-workspaces", &in); err != nil {
-		return nil, err
-	}
-	g, err := s.Regrant(r.Context(), core.ID(r.PathValue("grant")), in.Access)
-	return jsonapi.One(grantResource(g)), err
 }

@@ -44,7 +44,11 @@ func (s *Service) CreateIn(ctx context.Context, tx *db.Tx, org, hint string, w W
 		return w, err
 	}
 	if !have.Has(core.CreateWorkspace) {
-		if err := authz.Project(ctx, tx, w.ProjectID, core.CreateWorkspace); err != nil {
+		inside, _, err := authz.ProjectRights(ctx, tx, w.ProjectID)
+		if err == nil && !inside.Has(core.CreateWorkspace) {
+			err = authz.Org(ctx, tx, o.ID, core.CreateWorkspace)
+		}
+		if err != nil {
 			return w, err
 		}
 	}
