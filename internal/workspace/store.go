@@ -16,8 +16,8 @@ const (
 	modeOf = `CASE WHEN w.own_mode THEN w.execution_mode WHEN p.own_mode THEN p.execution_mode ELSE ` + orgMode + ` END`
 	poolOf = `CASE WHEN w.own_mode THEN w.agent_pool_id WHEN p.own_mode THEN p.agent_pool_id ELSE ` + orgPool + ` END`
 
-	orgMode = `'remote'`
-	orgPool = `''`
+	orgMode = `o.default_mode`
+	orgPool = `o.default_pool_id`
 )
 
 const (
