@@ -82,9 +82,9 @@ func loopback(redirect string) bool {
 	return err == nil && port >= firstPort && port <= lastPort && u.String() == redirect
 }
 
-// back is the redirect address with the answer in its query.
-func (a request) back(key, value string) string {
-	q := url.Values{key: {value}}
+// back is the redirect address with the code in its query.
+func (a request) back(code string) string {
+	q := url.Values{"code": {code}}
 	if a.state != "" {
 		q.Set("state", a.state)
 	}

@@ -41,18 +41,19 @@ func (s *Service) pageAsk(r *http.Request) (web.Answer, error) {
 	return web.Answer{Page: consent(authz.Subject(r.Context()).Name, r.Host, a, r.URL.RawQuery), FormTo: origin(a.redirect)}, nil
 }
 
-// pageAnswer sends the browser back to the waiting CLI with a code, or with
-// the news that the person declined.
+// pageAnswer sends the browser back to the waiting CLI with a code. The CLIs
+// wait on when they are told of a no, so that the person is told instead how to
+// end them.
 func (s *Service) pageAnswer(r *http.Request) (web.Answer, error) {
 	a, err := readRequest(r.URL.Query())
 	if err != nil {
 		return web.Answer{}, err
 	}
 	if r.PostFormValue("answer") != "allow" {
-		return web.Answer{Away: a.back("error", "access_denied")}, nil
+		return web.Show(declined())
 	}
 	code, err := s.grant(r.Context(), a)
-	return web.Answer{Away: a.back("code", code)}, err
+	return web.Answer{Away: a.back(code)}, err
 }
 
 func origin(redirect string) string {
