@@ -19,8 +19,8 @@ var floors = map[string]int{
 	// The vocabulary.
 	"core": 0,
 	// The kit: what any server needs.
-	"bus": 1, "db": 1, "jsonapi": 1, "tarball": 1, "tfdata": 1,
-	"secret": 2, "authz": 2, "executor": 2,
+	"bus": 1, "db": 1, "jsonapi": 1, "outbound": 1, "tarball": 1, "tfdata": 1,
+	"secret": 2, "authz": 2, "jobs": 2, "executor": 2,
 	"blob": 3, "web": 4,
 	// The spine: what a run is made of, each above what it needs.
 	"account": 10, "workspace": 11, "variable": 12, "config": 13, "state": 14, "run": 15,
@@ -120,7 +120,8 @@ var owners = map[string]string{
 	"variable": "variable", "config_version": "config", "state_version": "state",
 	"tag": "workspace", "tag_binding": "workspace", "reserved_tag_key": "workspace", "remote_state_consumer": "workspace",
 	"run": "run", "phase": "run", "log_chunk": "run", "run_event": "run", "comment": "run", "schema_migration": "db",
-	"login_code": "login",
+	"login_code":   "login",
+	"notification": "notify", "delivery": "notify", "plan_export": "planexport",
 }
 
 func TestATableIsWrittenByOnePackage(t *testing.T) {

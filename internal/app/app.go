@@ -24,7 +24,10 @@ import (
 	"interlock/internal/core"
 	"interlock/internal/db"
 	"interlock/internal/executor"
+	"interlock/internal/jobs"
 	"interlock/internal/login"
+	"interlock/internal/notify"
+	"interlock/internal/outbound"
 	"interlock/internal/run"
 	"interlock/internal/runner"
 	"interlock/internal/secret"
@@ -51,6 +54,8 @@ type Server struct {
 	configs    *config.Service
 	states     *state.Service
 	runs       *run.Service
+	notify     *notify.Service
+	queue      *jobs.Queue
 
 	catalog *executor.Catalog
 	exec    *executor.Executor
@@ -68,7 +73,7 @@ type Server struct {
 func Run(ctx context.Context, cfg *Config, ready func(*Server)) error {
 	s := &Server{cfg: cfg, bus: bus.New()}
 	defer s.close()
-	for _, step := range []func(context.Context) error{s.openData, s.openStores, s.listen, s.openExecutor, s.wire, s.admit} {
+	for _, step := range []func(context.Context) error{s.openData, s.openStores, s.listen, s.openExecutor, s.wire, s.openQueue, s.admit} {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -197,6 +202,8 @@ func (s *Server) wire(context.Context) error {
 	s.runner.Prepare()
 	s.runs.MakeArtifacts = s.runner.MakeArtifacts
 
+	s.notify = &notify.Service{DB: s.db, Box: s.box, Bus: s.bus, Outbound: outbound.New(s.cfg.OutboundAllow), Base: s.URL}
+
 	// Facts that lower floors tell to higher ones.
 	s.accounts.OrgCreated = append(s.accounts.OrgCreated, workspace.AddDefaultProject)
 	s.accounts.OrgDeleting = append(s.accounts.OrgDeleting, s.runs.OrgDeleting)
@@ -208,10 +215,11 @@ func (s *Server) wire(context.Context) error {
 	s.configs.Done = func(ws core.ID) { s.bus.Publish(run.DispatchTopic, run.WorkspaceTopic(ws)) }
 	s.states.Saved = s.lookAgain
 	s.states.RunDocs = s.runs.Docs
+	s.runs.Told = append(s.runs.Told, s.notify.Told)
 
 	rt := web.NewRouter(s.accounts.Identify, s.accounts.IdentifySession, strings.HasPrefix(s.URL, "https:"), s.metrics.observe)
 	for _, f := range []interface{ Routes(*web.Router) }{
-		s.accounts, s.workspaces, s.variables, s.configs, s.states, s.runs,
+		s.accounts, s.workspaces, s.variables, s.configs, s.states, s.runs, s.notify,
 		&login.Service{DB: s.db, Box: s.box, Accounts: s.accounts},
 		&agentpool.Service{DB: s.db, Accounts: s.accounts},
 		web.Static{}, s.metrics, health{s}, newMeta(s.cfg.IPRanges),
@@ -220,6 +228,15 @@ func (s *Server) wire(context.Context) error {
 	}
 	s.router = rt
 	return nil
+}
+
+// openQueue makes the queue of jobs, once all who bring jobs are there.
+func (s *Server) openQueue(ctx context.Context) (err error) {
+	kinds := jobs.NewKinds()
+	s.notify.Jobs(kinds)
+	s.queue, err = jobs.Open(ctx, s.db.Postgres(), filepath.Join(s.cfg.DataDir, "jobs.db"), kinds)
+	s.notify.Queue = s.queue
+	return err
 }
 
 // lookAgain lets the queue of a workspace see that a lock or the state has
@@ -286,6 +303,10 @@ func (s *Server) serve(ctx context.Context, ready func(*Server)) error {
 	work, stopWork := context.WithCancel(ctx)
 	defer stopWork()
 	go func() { worked <- s.runner.Run(work) }()
+	if err := s.queue.Start(context.WithoutCancel(ctx)); err != nil {
+		return err
+	}
+	go func() { _ = s.notify.Run(work) }()
 	log := slog.Info
 	if s.exec.Sandbox().Name() == "none" {
 		log = slog.Warn
@@ -304,6 +325,9 @@ func (s *Server) serve(ctx context.Context, ready func(*Server)) error {
 	err = errors.Join(err, <-worked)
 	end, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
+	if qerr := s.queue.Stop(end); qerr != nil {
+		slog.Warn("stop the job queue", "err", qerr) // what was at work is tried again
+	}
 	if serr := s.http.Shutdown(end); serr != nil && !errors.Is(serr, context.DeadlineExceeded) {
 		err = errors.Join(err, serr)
 	}
@@ -313,6 +337,9 @@ func (s *Server) serve(ctx context.Context, ready func(*Server)) error {
 func (s *Server) close() {
 	if s.ln != nil {
 		_ = s.ln.Close()
+	}
+	if s.queue != nil {
+		_ = s.queue.Close()
 	}
 	if s.blobs != nil {
 		_ = s.blobs.Close()

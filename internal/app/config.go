@@ -16,6 +16,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"interlock/internal/outbound"
 )
 
 // Config is everything an operator can set before the start. What may change
@@ -36,6 +38,7 @@ type Config struct {
 	Sandbox       string
 	ShutdownGrace time.Duration
 	IPRanges      []string
+	OutboundAllow []netip.Prefix // private networks that may be called for users
 	LogFormat     string
 	LogLevel      string
 
@@ -160,6 +163,12 @@ func settings() []setting {
 					return errors.New("allowed: networks such as 192.0.2.0/24,2001:db8::/32")
 				}
 				c.IPRanges = append(c.IPRanges, p.String())
+			}
+			return nil
+		}},
+		{"outbound-allow", "", "private networks that notifications may call, as 10.1.0.0/16,127.0.0.1 (default: none)", func(c *Config, v string) (err error) {
+			if c.OutboundAllow, err = outbound.ParseAllow(v); err != nil {
+				return errors.New("allowed: addresses and networks, separated by commas, as 10.1.0.0/16,127.0.0.1")
 			}
 			return nil
 		}},

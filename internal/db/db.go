@@ -87,6 +87,10 @@ func (d *DB) Ping(ctx context.Context) error {
 	})
 }
 
+// Postgres is the pool of a PostgreSQL database, for the job queue alone, and
+// nil on SQLite.
+func (d *DB) Postgres() *pgxpool.Pool { return d.pg }
+
 // Kind names the engine, for people.
 func (d *DB) Kind() string {
 	if d.pg != nil {

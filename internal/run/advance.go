@@ -38,6 +38,9 @@ func (s *Service) advance(ctx context.Context, tx *db.Tx, r *Run, e core.Event, 
 	if err := addEvent(ctx, tx, Event{RunID: r.ID, Event: string(e), From: from, To: to, Actor: sub.ID, ActorName: sub.Name, Reason: why.text}); err != nil {
 		return err
 	}
+	if err := s.tell(ctx, tx, *r, factOf(to)); err != nil {
+		return err
+	}
 	if to.Final() {
 		return s.end(ctx, tx, r, why)
 	}

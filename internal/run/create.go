@@ -216,6 +216,9 @@ func (s *Service) createIn(ctx context.Context, tx *db.Tx, ws core.ID, n New) (r
 	if err := workspace.SetLatestRun(ctx, tx, w.ID, r.ID); err != nil {
 		return r, err
 	}
+	if err := s.tell(ctx, tx, r, FactCreated); err != nil {
+		return r, err
+	}
 	if !r.queued() {
 		return r, s.enqueue(platform(ctx), tx, &r, PlanPhase)
 	}

@@ -95,8 +95,11 @@ func (s *Service) afterPlan(ctx context.Context, tx *db.Tx, r *Run) error {
 		return s.advance(ctx, tx, r, core.Save, cause{})
 	}
 	yes, err := s.autoApplies(ctx, tx, *r)
-	if err != nil || !yes {
+	if err != nil {
 		return err
+	}
+	if !yes {
+		return s.tell(ctx, tx, *r, FactNeedsAttention)
 	}
 	if err := s.confirmed(ctx, tx, r, "", "auto-apply", "Applied without asking: the run is set to auto-apply."); err != nil {
 		return err

@@ -158,6 +158,8 @@ type Service struct {
 	// Stages stand between planned and confirmation, in this order. There are
 	// none yet: cost, policy and tasks bring theirs.
 	Stages []Stage
+	// Told hear of facts about runs. An error undoes what happened.
+	Told []func(ctx context.Context, tx *db.Tx, r Run, what Fact) error
 	// Slots is how many phases this installation runs at once, for the
 	// explanation of a wait.
 	Slots func() int
