@@ -21,7 +21,7 @@ var floors = map[string]int{
 	// The kit: what any server needs.
 	"bus": 1, "db": 1, "jsonapi": 1, "outbound": 1, "tarball": 1, "tfdata": 1,
 	"secret": 2, "authz": 2, "jobs": 2, "executor": 2,
-	"blob": 3, "web": 4,
+	"audit": 3, "blob": 3, "web": 4,
 	// The spine: what a run is made of, each above what it needs.
 	"account": 10, "workspace": 11, "variable": 12, "config": 13, "state": 14, "run": 15,
 	// The roof.
@@ -116,7 +116,7 @@ var owners = map[string]string{
 	"data_key": "secret", "setting": "account", "organization": "account", "app_user": "account", "team": "account", "org_member": "account",
 	"team_member": "account", "org_invite": "account", "org_invite_team": "account", "api_token": "account", "session": "account", "project": "workspace", "workspace": "workspace", "team_access": "workspace",
 	"team_project_access": "workspace",
-	"agent_pool":          "agentpool", "agent_pool_scope": "agentpool",
+	"agent_pool":          "agentpool", "audit_event": "audit", "agent_pool_scope": "agentpool",
 	"variable": "variable", "config_version": "config", "state_version": "state",
 	"tag": "workspace", "tag_binding": "workspace", "reserved_tag_key": "workspace", "remote_state_consumer": "workspace",
 	"run": "run", "phase": "run", "log_chunk": "run", "run_event": "run", "comment": "run", "schema_migration": "db",

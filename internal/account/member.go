@@ -4,6 +4,7 @@ import (
 	"context"
 	"strconv"
 
+	"interlock/internal/audit"
 	"interlock/internal/authz"
 	"interlock/internal/core"
 	"interlock/internal/db"
@@ -21,7 +22,7 @@ const maxBatch = 500
 // becomes a member of the organization. The last owner stays. Each name costs
 // a query or two.
 func (s *Service) SetTeamMembers(ctx context.Context, id core.ID, names []string, add bool) error {
-	return s.setMembers(ctx, id, len(names), func(ctx context.Context, tx *db.Tx, t Team) error {
+	return s.setMembers(ctx, id, names, add, func(ctx context.Context, tx *db.Tx, t Team) error {
 		for _, name := range names {
 			u, err := db.One(ctx, tx, scanUser, `SELECT `+userColumns+` FROM app_user WHERE username_key = $1`, key(name))
 			if core.KindOf(err) == core.NotFound {
@@ -46,7 +47,11 @@ func (s *Service) SetTeamMembers(ctx context.Context, id core.ID, names []string
 // SetTeamMemberships is SetTeamMembers by memberships of the organization,
 // among them those of invited people.
 func (s *Service) SetTeamMemberships(ctx context.Context, id core.ID, members []core.ID, add bool) error {
-	return s.setMembers(ctx, id, len(members), func(ctx context.Context, tx *db.Tx, t Team) error {
+	names := make([]string, len(members))
+	for i, m := range members {
+		names[i] = string(m)
+	}
+	return s.setMembers(ctx, id, names, add, func(ctx context.Context, tx *db.Tx, t Team) error {
 		for _, id := range members {
 			m, err := db.One(ctx, tx, scanMember, memberSelect+` WHERE m.id = $1 AND m.org_id = $2`, id, t.OrgID)
 			if err != nil {
@@ -70,8 +75,8 @@ func (s *Service) SetTeamMemberships(ctx context.Context, id core.ID, members []
 	})
 }
 
-func (s *Service) setMembers(ctx context.Context, id core.ID, n int, set func(context.Context, *db.Tx, Team) error) error {
-	if n > maxBatch {
+func (s *Service) setMembers(ctx context.Context, id core.ID, who []string, add bool, set func(context.Context, *db.Tx, Team) error) error {
+	if len(who) > maxBatch {
 		return core.Errorf(core.Invalid, "at most %d members at once", maxBatch)
 	}
 	return s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
@@ -83,6 +88,10 @@ func (s *Service) setMembers(ctx context.Context, id core.ID, n int, set func(co
 			return authz.ErrHidden()
 		}
 		if err := set(ctx, tx, t); err != nil {
+			return err
+		}
+		action := map[bool]string{true: "add_member", false: "remove_member"}[add]
+		if err := audit.Add(ctx, tx, t.OrgID, "team", t.ID, action, map[string]any{"name": t.Name, "members": who}); err != nil {
 			return err
 		}
 		return keepsAnOwner(ctx, tx, t.OrgID)
@@ -291,10 +300,16 @@ func (s *Service) AddMember(ctx context.Context, org, who string, teams []core.I
 				return err
 			}
 		}
-		m, _, err = s.member(ctx, tx, id)
-		return err
+		if m, _, err = s.member(ctx, tx, id); err != nil {
+			return err
+		}
+		return m.note(ctx, tx, "create")
 	})
 	return m, err
+}
+
+func (m Membership) note(ctx context.Context, tx *db.Tx, action string) error {
+	return audit.Add(ctx, tx, m.OrgID, "organization_user", m.ID, action, map[string]any{"user": m.User.ID, "status": m.Status})
 }
 
 // invite notes that somebody without an account is wanted in an organization.
@@ -353,6 +368,9 @@ func (s *Service) RemoveMember(ctx context.Context, id core.ID) error {
 		}
 		if !have.Has(core.ManageMembers) {
 			return authz.ErrHidden()
+		}
+		if err := m.note(ctx, tx, "destroy"); err != nil {
+			return err
 		}
 		if m.Status == invited {
 			_, err := tx.Exec(ctx, `DELETE FROM org_invite WHERE id = $1`, id)

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"interlock/internal/audit"
 	"interlock/internal/authz"
 	"interlock/internal/core"
 	"interlock/internal/db"
@@ -238,7 +239,10 @@ func (s *Service) UpdateOrg(ctx context.Context, name string, change func(*Org) 
 			return err
 		}
 		o.UpdatedAt = tx.Now()
-		return saveOrg(ctx, tx, o)
+		if err := saveOrg(ctx, tx, o); err != nil {
+			return err
+		}
+		return audit.Add(ctx, tx, o.ID, "organization", o.ID, "update", map[string]any{"name": o.Name})
 	})
 	s.cache.clear()
 	return o, err
@@ -286,8 +290,10 @@ func (s *Service) DeleteOrg(ctx context.Context, name string) error {
 			OR owner_id IN (SELECT id FROM agent_pool WHERE org_id = $1)`, o.ID); err != nil {
 			return err
 		}
-		_, err = tx.Exec(ctx, `DELETE FROM organization WHERE id = $1`, o.ID)
-		return err
+		if _, err = tx.Exec(ctx, `DELETE FROM organization WHERE id = $1`, o.ID); err != nil {
+			return err
+		}
+		return audit.Add(ctx, tx, o.ID, "organization", o.ID, "destroy", map[string]any{"name": o.Name})
 	})
 	s.cache.clear()
 	return err

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 
+	"interlock/internal/audit"
 	"interlock/internal/authz"
 	"interlock/internal/core"
 	"interlock/internal/db"
@@ -57,7 +58,10 @@ func (s *Service) SetRetention(ctx context.Context, org string, rule *Retention)
 			}
 		}
 		_, err = tx.Exec(ctx, `UPDATE organization SET retention_id = $2, retention_days = $3 WHERE id = $1`, o.ID, out.ID, out.Days)
-		return err
+		if err != nil {
+			return err
+		}
+		return audit.Add(ctx, tx, o.ID, "organization", o.ID, "update", map[string]any{"name": o.Name, "delete_older_than_n_days": out.Days})
 	})
 	return out, err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"regexp"
 
+	"interlock/internal/audit"
 	"interlock/internal/authz"
 	"interlock/internal/core"
 	"interlock/internal/db"
@@ -221,7 +222,10 @@ func (s *Service) CreateTeam(ctx context.Context, org string, t Team) (Team, cor
 		_, err = tx.Exec(ctx, `INSERT INTO team (id, org_id, name, name_key, visibility, org_access, sees_all, sso_id, member_tokens, created_at)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
 			t.ID, t.OrgID, t.Name, key(t.Name), t.Visibility, t.Access.String(), t.Access.SeesAll(), t.SSOID, t.MemberTokens, tx.Now())
-		return taken(err)
+		if err != nil {
+			return taken(err)
+		}
+		return t.note(ctx, tx, "create")
 	})
 	return t, have, err
 }
@@ -258,9 +262,17 @@ func (s *Service) UpdateTeam(ctx context.Context, id core.ID, change func(*Team)
 		}
 		_, err = tx.Exec(ctx, `UPDATE team SET name = $2, name_key = $3, visibility = $4, org_access = $5, sees_all = $6, sso_id = $7, member_tokens = $8 WHERE id = $1`,
 			id, t.Name, key(t.Name), t.Visibility, t.Access.String(), t.Access.SeesAll(), t.SSOID, t.MemberTokens)
-		return taken(err)
+		if err != nil {
+			return taken(err)
+		}
+		return t.note(ctx, tx, "update")
 	})
 	return t, have, err
+}
+
+// note adds what was done to the team to the organization's trail.
+func (t Team) note(ctx context.Context, tx *db.Tx, action string) error {
+	return audit.Add(ctx, tx, t.OrgID, "team", t.ID, action, map[string]any{"name": t.Name, "organization_access": t.Access.String()})
 }
 
 // DeleteTeam removes a team with the access that it gave, not its members.
@@ -279,8 +291,10 @@ func (s *Service) DeleteTeam(ctx context.Context, id core.ID) error {
 		if _, err := tx.Exec(ctx, `DELETE FROM api_token WHERE kind = 'team' AND owner_id = $1`, id); err != nil {
 			return err
 		}
-		_, err = tx.Exec(ctx, `DELETE FROM team WHERE id = $1`, id)
-		return err
+		if _, err = tx.Exec(ctx, `DELETE FROM team WHERE id = $1`, id); err != nil {
+			return err
+		}
+		return t.note(ctx, tx, "destroy")
 	})
 	s.cache.clear()
 	return err

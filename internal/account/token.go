@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"interlock/internal/audit"
 	"interlock/internal/authz"
 	"interlock/internal/core"
 	"interlock/internal/db"
@@ -70,7 +71,28 @@ func (s *Service) addToken(ctx context.Context, tx *db.Tx, t Token) (Token, erro
 		INSERT INTO api_token (id, hash, kind, owner_id, description, described, created_by, created_kind, created_at, expires_at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
 		t.ID, s.Box.HashToken(t.Secret.Reveal()), t.Kind, t.OwnerID, t.Description, t.Described, t.CreatedBy, t.CreatedKind, t.CreatedAt, t.ExpiresAt)
-	return t, err
+	if err != nil {
+		return t, err
+	}
+	return t, t.note(ctx, tx, "create")
+}
+
+// note adds what was done to a token to the trail of its organization. A
+// user's or a run's own token is no organization's business.
+func (t Token) note(ctx context.Context, tx *db.Tx, action string) (err error) {
+	org := t.OwnerID
+	switch t.Kind {
+	case core.UserKind, core.RunKind:
+		return nil
+	case core.TeamKind:
+		org, err = db.One(ctx, tx, db.ID, `SELECT org_id FROM team WHERE id = $1`, t.OwnerID)
+	case core.AgentKind:
+		org, err = db.One(ctx, tx, db.ID, `SELECT org_id FROM agent_pool WHERE id = $1`, t.OwnerID)
+	}
+	if err != nil {
+		return err
+	}
+	return audit.Add(ctx, tx, org, "authentication_token", t.ID, action, map[string]any{"kind": t.Kind, "owner": t.OwnerID})
 }
 
 // creator is who a token remembers as its maker.
@@ -181,8 +203,10 @@ func (s *Service) DeleteToken(ctx context.Context, id core.ID) error {
 		if err != nil {
 			return err
 		}
-		_, err = tx.Exec(ctx, `DELETE FROM api_token WHERE id = $1`, t.ID)
-		return err
+		if _, err = tx.Exec(ctx, `DELETE FROM api_token WHERE id = $1`, t.ID); err != nil {
+			return err
+		}
+		return t.note(ctx, tx, "destroy")
 	})
 	s.cache.clear()
 	return err
@@ -227,11 +251,11 @@ func (s *Service) DropToken(ctx context.Context, kind core.SubjectKind, owner co
 		if err := s.mayToken(ctx, tx, kind, owner); err != nil {
 			return err
 		}
-		n, err := tx.Exec(ctx, `DELETE FROM api_token WHERE kind = $1 AND owner_id = $2 AND described = false`, string(kind), owner)
-		if err == nil && n == 0 {
-			return authz.ErrHidden()
+		id, err := db.One(ctx, tx, db.ID, `DELETE FROM api_token WHERE kind = $1 AND owner_id = $2 AND described = false RETURNING id`, string(kind), owner)
+		if err != nil {
+			return err
 		}
-		return err
+		return Token{ID: id, Kind: kind, OwnerID: owner}.note(ctx, tx, "destroy")
 	})
 	s.cache.clear()
 	return err

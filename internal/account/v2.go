@@ -20,6 +20,7 @@ func (s *Service) Routes(rt *web.Router) {
 	rt.V2("PATCH /api/v2/account/password", 200, s.v2UpdatePassword)
 	rt.V2("GET /api/v2/users/{user}", 200, s.v2User)
 	rt.V2("POST /api/v2/admin/users", 201, s.v2CreateUser)
+	rt.V2Raw("GET /api/v2/organization/audit-trail", s.v2AuditTrail)
 	s.orgRoutes(rt)
 	s.teamRoutes(rt)
 	s.memberRoutes(rt)

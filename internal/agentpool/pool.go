@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"interlock/internal/account"
+	"interlock/internal/audit"
 	"interlock/internal/authz"
 	"interlock/internal/core"
 	"interlock/internal/db"
@@ -214,9 +215,16 @@ func (s *Service) Create(ctx context.Context, org string, p Pool) (Pool, error) 
 		if err != nil {
 			return taken(err)
 		}
-		return p.saveScope(ctx, tx)
+		if err := p.saveScope(ctx, tx); err != nil {
+			return err
+		}
+		return p.note(ctx, tx, "create")
 	})
 	return p, err
+}
+
+func (p Pool) note(ctx context.Context, tx *db.Tx, action string) error {
+	return audit.Add(ctx, tx, p.OrgID, "agent_pool", p.ID, action, map[string]any{"name": p.Name})
 }
 
 func taken(err error) error {
@@ -276,7 +284,10 @@ func (s *Service) Update(ctx context.Context, id core.ID, change func(*Pool)) (p
 		if _, err := tx.Exec(ctx, `UPDATE agent_pool SET name = $2, name_key = $3, org_scoped = $4 WHERE id = $1`, id, p.Name, strings.ToLower(p.Name), p.OrgScoped); err != nil {
 			return taken(err)
 		}
-		return p.saveScope(ctx, tx)
+		if err := p.saveScope(ctx, tx); err != nil {
+			return err
+		}
+		return p.note(ctx, tx, "update")
 	})
 	return p, err
 }
@@ -298,8 +309,10 @@ func (s *Service) Delete(ctx context.Context, id core.ID) error {
 		if err := account.DropAgentTokens(ctx, tx, id); err != nil {
 			return err
 		}
-		_, err = tx.Exec(ctx, `DELETE FROM agent_pool WHERE id = $1`, id)
-		return err
+		if _, err = tx.Exec(ctx, `DELETE FROM agent_pool WHERE id = $1`, id); err != nil {
+			return err
+		}
+		return p.note(ctx, tx, "destroy")
 	})
 }
 

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"interlock/internal/audit"
 	"interlock/internal/authz"
 	"interlock/internal/core"
 	"interlock/internal/jsonapi"
@@ -199,7 +200,7 @@ func (rt *Router) identify(r *http.Request, atlas bool) (*http.Request, error) {
 func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	started := time.Now()
 	info := &requestInfo{id: string(core.NewID("req"))}
-	ctx := context.WithValue(r.Context(), infoKey{}, info)
+	ctx := audit.WithRequest(context.WithValue(r.Context(), infoKey{}, info), info.id)
 	r = r.WithContext(ctx)
 	rec := &recorder{ResponseWriter: w}
 	h := rec.Header()

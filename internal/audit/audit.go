@@ -1,0 +1,87 @@
+// Package audit keeps the trail of an organization: who did what to which of
+// its things. Services add to it inside the transaction of the change, so that
+// there is no change without its trace and no trace without its change. Rows
+// are never altered.
+package audit
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"interlock/internal/authz"
+	"interlock/internal/core"
+	"interlock/internal/db"
+	"interlock/internal/jsonapi"
+)
+
+type requestKey struct{}
+
+// WithRequest returns ctx for the request of this id.
+func WithRequest(ctx context.Context, id string) context.Context {
+	return context.WithValue(ctx, requestKey{}, id)
+}
+
+// Event is one entry of the trail.
+type Event struct {
+	ID        core.ID
+	OrgID     core.ID
+	At        time.Time
+	ActorKind core.SubjectKind // none when the platform acts by itself
+	ActorID   core.ID
+	ActorName string
+	TokenID   core.ID
+	RequestID string
+	Type      string // of the resource: workspace, team, run, …
+	Resource  core.ID
+	Action    string // create, update, destroy, lock, …
+	Meta      map[string]any
+}
+
+// Add notes what the subject of ctx did, inside the transaction of the change.
+// meta names what helps to understand it later, and never a secret; it may be
+// nil.
+func Add(ctx context.Context, tx *db.Tx, org core.ID, typ string, resource core.ID, action string, meta map[string]any) error {
+	if meta == nil {
+		meta = map[string]any{}
+	}
+	b, err := json.Marshal(meta)
+	if err != nil {
+		return err
+	}
+	sub := authz.Subject(ctx)
+	request, _ := ctx.Value(requestKey{}).(string)
+	_, err = tx.Exec(ctx, `
+		INSERT INTO audit_event (id, org_id, at, actor_kind, actor_id, actor_name, token_id, request_id, resource_type, resource_id, action, meta)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
+		core.NewID("ae"), org, tx.Now(), string(sub.Kind), sub.ID, sub.Name, sub.TokenID, request, typ, resource, action, string(b))
+	return err
+}
+
+func scan(r db.Row) (e Event, err error) {
+	var meta string
+	if err := r.Scan(&e.ID, &e.OrgID, &e.At, &e.ActorKind, &e.ActorID, &e.ActorName, &e.TokenID, &e.RequestID, &e.Type, &e.Resource, &e.Action, &meta); err != nil {
+		return e, err
+	}
+	return e, json.Unmarshal([]byte(meta), &e.Meta)
+}
+
+// List returns a page of an organization's trail after since, newest first.
+// Only the organization's own tokens read it: NotFound for all others.
+func List(ctx context.Context, tx *db.Tx, org core.ID, since time.Time, p jsonapi.Page) (es []Event, total int64, err error) {
+	have, err := authz.OrgRights(ctx, tx, org)
+	if err != nil {
+		return nil, 0, err
+	}
+	if !have.Has(core.ReadAudit) {
+		return nil, 0, authz.ErrHidden()
+	}
+	since = since.UTC().Truncate(time.Microsecond)
+	if total, err = db.One(ctx, tx, db.Int, `SELECT count(*) FROM audit_event WHERE org_id = $1 AND at > $2`, org, since); err != nil {
+		return nil, 0, err
+	}
+	es, err = db.All(ctx, tx, scan, `
+		SELECT id, org_id, at, actor_kind, actor_id, actor_name, token_id, request_id, resource_type, resource_id, action, meta
+		FROM audit_event WHERE org_id = $1 AND at > $2 ORDER BY at DESC, id DESC LIMIT $3 OFFSET $4`, org, since, p.Size, p.Offset())
+	return es, total, err
+}
