@@ -89,6 +89,14 @@ func fill(ctx context.Context, tx *db.Tx, ps []Pool) error {
 	for _, x := range rows {
 		at[x.pool].Scope[x.kind] = append(at[x.pool].Scope[x.kind], x.target)
 	}
+	if err != nil {
+		return err
+	}
+	users, err := db.All(ctx, tx, func(r db.Row) (x scopeRow, err error) { return x, r.Scan(&x.pool, &x.target) },
+		`SELECT agent_pool_id, id FROM workspace WHERE agent_pool_id IN (`+in+`) ORDER BY id`, args...)
+	for _, x := range users {
+		at[x.pool].Users = append(at[x.pool].Users, x.target)
+	}
 	return err
 }
 
@@ -299,7 +307,8 @@ func (s *Service) Delete(ctx context.Context, id core.ID) error {
 		if err != nil {
 			return err
 		}
-		n, err := db.One(ctx, tx, db.Int, `SELECT count(*) FROM organization WHERE id = $1 AND default_pool_id = $2`, p.OrgID, id)
+		n, err := db.One(ctx, tx, db.Int, `SELECT (SELECT count(*) FROM organization WHERE id = $1 AND default_pool_id = $2)
+			+ (SELECT count(*) FROM project WHERE org_id = $1 AND agent_pool_id = $2)`, p.OrgID, id)
 		if err != nil {
 			return err
 		}

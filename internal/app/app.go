@@ -211,6 +211,7 @@ func (s *Server) wire(context.Context) error {
 	s.workspaces.ForcedOpen = append(s.workspaces.ForcedOpen, state.DiscardPending)
 	s.workspaces.Deleting = append(s.workspaces.Deleting, s.runs.Deleting, s.variables.DeleteOf)
 	s.workspaces.Changed = s.lookAgain
+	s.workspaces.AgentPool = agentpool.Usable
 	s.configs.Uploaded = append(s.configs.Uploaded, s.runs.ConfigUploaded)
 	s.configs.Done = func(ws core.ID) { s.bus.Publish(run.DispatchTopic, run.WorkspaceTopic(ws)) }
 	s.states.Saved = s.lookAgain

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"time"
 
+	"interlock/internal/audit"
 	"interlock/internal/core"
 	"interlock/internal/db"
 )
@@ -169,5 +170,16 @@ func addEvent(ctx context.Context, tx *db.Tx, e Event) error {
 		INSERT INTO run_event (seq, run_id, id, event, from_status, to_status, actor, actor_name, reason, at, comment_id)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
 		e.Seq, e.RunID, e.ID, e.Event, e.From, e.To, e.Actor, e.ActorName, e.Reason, e.At, e.Comment)
-	return err
+	if err != nil || e.Actor == "" {
+		return err
+	}
+	org, err := db.One(ctx, tx, db.ID, `SELECT org_id FROM run WHERE id = $1`, e.RunID)
+	if err != nil {
+		return err
+	}
+	action := string(e.Event)
+	if action == "created" {
+		action = "create"
+	}
+	return audit.Add(ctx, tx, org, "run", e.RunID, action, map[string]any{"status": e.To})
 }

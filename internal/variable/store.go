@@ -3,6 +3,7 @@ package variable
 import (
 	"context"
 
+	"interlock/internal/audit"
 	"interlock/internal/core"
 	"interlock/internal/db"
 )
@@ -28,7 +29,10 @@ func (s *Service) insert(ctx context.Context, tx *db.Tx, v Variable) (Variable, 
 		INSERT INTO variable (`+columns+`)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
 		v.ID, v.OrgID, v.WorkspaceID, v.UserID, v.Key, v.Category, s.Box.Seal(place(v.ID), []byte(v.Value)), v.HCL, v.Sensitive, v.Description, v.Version, v.CreatedAt)
-	return v, err
+	if err != nil {
+		return v, err
+	}
+	return v, v.note(ctx, tx, "create")
 }
 
 func (s *Service) update(ctx context.Context, tx *db.Tx, v Variable) (Variable, error) {
@@ -37,7 +41,24 @@ func (s *Service) update(ctx context.Context, tx *db.Tx, v Variable) (Variable, 
 		UPDATE variable SET key = $2, value = $3, hcl = $4, sensitive = $5, description = $6, version = $7, category = $8
 		WHERE id = $1`,
 		v.ID, v.Key, s.Box.Seal(place(v.ID), []byte(v.Value)), v.HCL, v.Sensitive, v.Description, v.Version, v.Category)
-	return v, err
+	if err != nil {
+		return v, err
+	}
+	return v, v.note(ctx, tx, "update")
+}
+
+// remove deletes one variable.
+func remove(ctx context.Context, tx *db.Tx, v Variable) error {
+	if _, err := tx.Exec(ctx, `DELETE FROM variable WHERE id = $1`, v.ID); err != nil {
+		return err
+	}
+	return v.note(ctx, tx, "destroy")
+}
+
+// note adds what was done to the variable to its organization's trail: which
+// it is, and never its value.
+func (v Variable) note(ctx context.Context, tx *db.Tx, action string) error {
+	return audit.Add(ctx, tx, v.OrgID, "var", v.ID, action, map[string]any{"key": v.Key, "category": v.Category, "workspace": v.WorkspaceID})
 }
 
 // DeleteOf removes the variables of a workspace that is being deleted.

@@ -224,8 +224,7 @@ func (s *Service) Delete(ctx context.Context, ws, id core.ID) error {
 		if err != nil {
 			return err
 		}
-		_, err = tx.Exec(ctx, `DELETE FROM variable WHERE id = $1`, v.ID)
-		return err
+		return remove(ctx, tx, v)
 	})
 }
 
@@ -308,8 +307,7 @@ func (s *Service) drop(ctx context.Context, tx *db.Tx, v Variable, denied error)
 	if denied != nil {
 		return denied
 	}
-	_, err := tx.Exec(ctx, `DELETE FROM variable WHERE id = $1`, v.ID)
-	return err
+	return remove(ctx, tx, v)
 }
 
 // put inserts a Terraform variable or changes old; a sensitive one stays so,

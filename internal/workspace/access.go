@@ -3,6 +3,7 @@ package workspace
 import (
 	"context"
 
+	"interlock/internal/audit"
 	"interlock/internal/authz"
 	"interlock/internal/core"
 	"interlock/internal/db"
@@ -133,7 +134,10 @@ func (s *Service) grant(ctx context.Context, k granting, g Grant) (Grant, error)
 		if core.KindOf(err) == core.Conflict {
 			return core.Errorf(core.Invalid, "has already been added").InField("team")
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		return k.note(ctx, tx, org, g, "create")
 	})
 	return g, err
 }
@@ -172,18 +176,38 @@ func (s *Service) regrant(ctx context.Context, k granting, id core.ID, change fu
 			"team_access":         `UPDATE team_access SET access = $2, custom = $3 WHERE id = $1`,
 			"team_project_access": `UPDATE team_project_access SET access = $2, custom = $3 WHERE id = $1`,
 		}[k.table], id, g.Access, g.Custom)
-		return err
+		if err != nil {
+			return err
+		}
+		org, err := k.org(ctx, tx, g.On, k.change)
+		if err != nil {
+			return err
+		}
+		return k.note(ctx, tx, org, g, "update")
 	})
 	return g, err
+}
+
+// note adds what was done to a grant to the organization's trail.
+func (k granting) note(ctx context.Context, tx *db.Tx, org core.ID, g Grant, action string) error {
+	return audit.Add(ctx, tx, org, k.table, g.ID, action, map[string]any{"team": g.TeamID, "on": g.On, "access": g.Access})
 }
 
 // revoke takes a team's access away.
 func (s *Service) revoke(ctx context.Context, k granting, id core.ID) error {
 	return s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
-		if _, err := s.findGrant(ctx, tx, k, id, k.change); err != nil {
+		g, err := s.findGrant(ctx, tx, k, id, k.change)
+		if err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, map[string]string{
+		org, err := k.org(ctx, tx, g.On, k.change)
+		if err != nil {
+			return err
+		}
+		if err := k.note(ctx, tx, org, g, "destroy"); err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, map[string]string{
 			"team_access": `DELETE FROM team_access WHERE id = $1`, "team_project_access": `DELETE FROM team_project_access WHERE id = $1`,
 		}[k.table], id)
 		return err

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"interlock/internal/account"
+	"interlock/internal/audit"
 	"interlock/internal/authz"
 	"interlock/internal/core"
 	"interlock/internal/db"
@@ -84,6 +85,9 @@ func (s *Service) CreateIn(ctx context.Context, tx *db.Tx, org, hint string, w W
 	if err := s.bind(ctx, tx, workspaceOwner(w), tags, bindFree); err != nil {
 		return w, err
 	}
+	if err := w.note(ctx, tx, "create"); err != nil {
+		return w, err
+	}
 	return Load(ctx, tx, w.ID)
 }
 
@@ -144,6 +148,9 @@ func (s *Service) Update(ctx context.Context, id core.ID, change func(*Workspace
 				return err
 			}
 		}
+		if err := v.note(ctx, tx, "update"); err != nil {
+			return err
+		}
 		if v.Workspace, err = Load(ctx, tx, id); err != nil {
 			return err
 		}
@@ -154,6 +161,11 @@ func (s *Service) Update(ctx context.Context, id core.ID, change func(*Workspace
 		s.changed(id)
 	}
 	return v, err
+}
+
+// note adds what was done to the workspace to its organization's trail.
+func (w Workspace) note(ctx context.Context, tx *db.Tx, action string) error {
+	return audit.Add(ctx, tx, w.OrgID, "workspace", w.ID, action, map[string]any{"name": w.Name})
 }
 
 // move checks that the subject of ctx may take a workspace out of its project
@@ -207,7 +219,7 @@ func (s *Service) Delete(ctx context.Context, id core.ID, safe bool) error {
 		if _, err := tx.Exec(ctx, `DELETE FROM workspace WHERE id = $1`, id); err != nil {
 			return err
 		}
-		return nil
+		return w.note(ctx, tx, "destroy")
 	})
 	if err == nil {
 		s.changed(id)

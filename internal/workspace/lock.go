@@ -44,7 +44,10 @@ func (s *Service) LockWorkspace(ctx context.Context, id core.ID, reason string) 
 			return core.Errorf(core.Conflict, "workspace already locked: it is locked by %s", w.Lock)
 		}
 		sub := authz.Subject(ctx)
-		return Acquire(ctx, tx, id, Lock{Kind: string(sub.Kind), ID: sub.ID, Name: sub.Name, Reason: reason})
+		if err := Acquire(ctx, tx, id, Lock{Kind: string(sub.Kind), ID: sub.ID, Name: sub.Name, Reason: reason}); err != nil {
+			return err
+		}
+		return w.note(ctx, tx, "lock")
 	})
 }
 
@@ -58,7 +61,10 @@ func (s *Service) UnlockWorkspace(ctx context.Context, id core.ID) (View, error)
 		case w.Lock.Kind != string(sub.Kind) || w.Lock.ID != sub.ID:
 			return core.Errorf(core.Conflict, "workspace is locked by %s", w.Lock)
 		}
-		return s.open(ctx, tx, w)
+		if err := s.open(ctx, tx, w); err != nil {
+			return err
+		}
+		return w.note(ctx, tx, "unlock")
 	})
 }
 
@@ -78,7 +84,10 @@ func (s *Service) ForceUnlock(ctx context.Context, id core.ID) (View, error) {
 				return err
 			}
 		}
-		return Release(ctx, tx, id, w.Lock.Kind, w.Lock.ID)
+		if err := Release(ctx, tx, id, w.Lock.Kind, w.Lock.ID); err != nil {
+			return err
+		}
+		return w.note(ctx, tx, "force_unlock")
 	})
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"interlock/internal/account"
+	"interlock/internal/audit"
 	"interlock/internal/authz"
 	"interlock/internal/core"
 	"interlock/internal/db"
@@ -209,6 +210,9 @@ func (s *Service) CreateProject(ctx context.Context, org string, p Project, tags
 		if err := s.bind(ctx, tx, owner{p.ID, p.OrgID, ""}, tags, bindReplace); err != nil {
 			return err
 		}
+		if err := p.note(ctx, tx, "create"); err != nil {
+			return err
+		}
 		if p, err = GetProject(ctx, tx, p.ID, 0); err != nil {
 			return err
 		}
@@ -274,6 +278,9 @@ func (s *Service) UpdateProject(ctx context.Context, id core.ID, change func(*Pr
 				return err
 			}
 		}
+		if err := p.note(ctx, tx, "update"); err != nil {
+			return err
+		}
 		if p, err = GetProject(ctx, tx, id, 0); err != nil {
 			return err
 		}
@@ -281,6 +288,11 @@ func (s *Service) UpdateProject(ctx context.Context, id core.ID, change func(*Pr
 		return err
 	})
 	return v, err
+}
+
+// note adds what was done to the project to its organization's trail.
+func (p Project) note(ctx context.Context, tx *db.Tx, action string) error {
+	return audit.Add(ctx, tx, p.OrgID, "project", p.ID, action, map[string]any{"name": p.Name})
 }
 
 // DeleteProject removes a project that holds no workspaces.
@@ -303,8 +315,10 @@ func (s *Service) DeleteProject(ctx context.Context, id core.ID) error {
 		if _, err := tx.Exec(ctx, `DELETE FROM tag_binding WHERE owner_id = $1`, id); err != nil {
 			return err
 		}
-		_, err = tx.Exec(ctx, `DELETE FROM project WHERE id = $1`, id)
-		return err
+		if _, err = tx.Exec(ctx, `DELETE FROM project WHERE id = $1`, id); err != nil {
+			return err
+		}
+		return p.note(ctx, tx, "destroy")
 	})
 }
 
