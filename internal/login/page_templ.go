@@ -95,7 +95,7 @@ func consent(user, host string, a request, query string) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 5, "\" class=\"row\"><button class=\"main\" name=\"answer\" value=\"allow\" autofocus>Allow</button> <button name=\"answer\" value=\"deny\">Do not allow</button></form></div>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 5, "\"><p><button class=\"main\" name=\"answer\" value=\"allow\">Allow</button></p><p><button name=\"answer\" value=\"deny\">Do not allow</button></p></form></div>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
