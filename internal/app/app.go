@@ -28,6 +28,7 @@ import (
 	"interlock/internal/login"
 	"interlock/internal/notify"
 	"interlock/internal/outbound"
+	"interlock/internal/planexport"
 	"interlock/internal/run"
 	"interlock/internal/runner"
 	"interlock/internal/secret"
@@ -55,6 +56,7 @@ type Server struct {
 	states     *state.Service
 	runs       *run.Service
 	notify     *notify.Service
+	exports    *planexport.Service
 	queue      *jobs.Queue
 
 	catalog *executor.Catalog
@@ -203,6 +205,7 @@ func (s *Server) wire(context.Context) error {
 	s.runs.MakeArtifacts = s.runner.MakeArtifacts
 
 	s.notify = &notify.Service{DB: s.db, Box: s.box, Bus: s.bus, Outbound: outbound.New(s.cfg.OutboundAllow), Base: s.URL}
+	s.exports = &planexport.Service{DB: s.db, Blobs: s.blobs, Signer: s.signer, Runs: s.runs}
 
 	// Facts that lower floors tell to higher ones.
 	s.accounts.OrgCreated = append(s.accounts.OrgCreated, workspace.AddDefaultProject)
@@ -220,7 +223,7 @@ func (s *Server) wire(context.Context) error {
 
 	rt := web.NewRouter(s.accounts.Identify, s.accounts.IdentifySession, strings.HasPrefix(s.URL, "https:"), s.metrics.observe)
 	for _, f := range []interface{ Routes(*web.Router) }{
-		s.accounts, s.workspaces, s.variables, s.configs, s.states, s.runs, s.notify,
+		s.accounts, s.workspaces, s.variables, s.configs, s.states, s.runs, s.notify, s.exports,
 		&login.Service{DB: s.db, Box: s.box, Accounts: s.accounts},
 		&agentpool.Service{DB: s.db, Accounts: s.accounts},
 		web.Static{}, s.metrics, health{s}, newMeta(s.cfg.IPRanges),
@@ -235,8 +238,9 @@ func (s *Server) wire(context.Context) error {
 func (s *Server) openQueue(ctx context.Context) (err error) {
 	kinds := jobs.NewKinds()
 	s.notify.Jobs(kinds)
+	s.exports.Jobs(kinds)
 	s.queue, err = jobs.Open(ctx, s.db.Postgres(), filepath.Join(s.cfg.DataDir, "jobs.db"), kinds)
-	s.notify.Queue = s.queue
+	s.notify.Queue, s.exports.Queue = s.queue, s.queue
 	return err
 }
 

@@ -10,6 +10,7 @@ import (
 	"interlock/internal/core"
 	"interlock/internal/db"
 	"interlock/internal/tfdata"
+	"interlock/internal/workspace"
 )
 
 // maxPlan bounds a plan file and its JSON documents in bytes.
@@ -185,4 +186,37 @@ func (s *Service) HasArtifacts(ctx context.Context, run core.ID) (have bool, err
 		return err
 	})
 	return have, err
+}
+
+// RedactedPlan returns the JSON of a plan as the engine shows it, without what
+// is sensitive, and its run, without asking who wants them. It makes the JSON
+// if that does not exist yet.
+func (s *Service) RedactedPlan(ctx context.Context, plan core.ID) (v View, b []byte, err error) {
+	look := func() (p Phase, err error) {
+		err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
+			if p, err = loadPhase(ctx, tx, plan); err != nil {
+				return err
+			}
+			if v.Run, err = load(ctx, tx, p.RunID); err != nil {
+				return err
+			}
+			v.Workspace, err = workspace.Load(ctx, tx, v.WorkspaceID)
+			return err
+		})
+		return p, err
+	}
+	p, err := look()
+	if err == nil && p.RedactedObject == "" {
+		if err = s.MakeArtifacts(ctx, v.ID); err == nil {
+			p, err = look()
+		}
+	}
+	if err != nil {
+		return v, nil, err
+	}
+	if p.RedactedObject == "" {
+		return v, nil, core.Errorf(core.Invalid, "the plan has no JSON form")
+	}
+	b, err = s.Blobs.Bytes(ctx, p.RedactedObject, maxPlan)
+	return v, b, err
 }

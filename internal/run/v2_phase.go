@@ -68,7 +68,7 @@ func (s *Service) phaseAttributes(p Phase) phaseAttributes {
 func (s *Service) planResource(p Phase, r Run) jsonapi.Resource {
 	a := s.phaseAttributes(p)
 	a.HasChanges, a.Structured, a.Generated = &r.HasChanges, &r.Structured, &p.Generated
-	a.Actions, a.Permissions = map[string]bool{"is-exportable": false}, map[string]bool{"can-export": false}
+	a.Actions = map[string]bool{"is-exportable": p.Status == PhaseFinished && r.PlanObject != ""}
 	self := "/api/v2/plans/" + string(p.ID)
 	return jsonapi.Resource{ID: string(p.ID), Type: "plans", Attributes: a,
 		Relationships: map[string]jsonapi.Rel{"state-versions": {Data: []jsonapi.Ref{}}, "exports": {Data: []jsonapi.Ref{}}},
@@ -83,12 +83,37 @@ func (s *Service) applyResource(p Phase) jsonapi.Resource {
 
 func (s *Service) v2Plan(r *http.Request) (*jsonapi.Doc, error) {
 	p, run, err := s.phaseFor(r.Context(), core.ID(r.PathValue("plan")), PlanPhase, 0)
-	return jsonapi.One(s.planResource(p, run)), err
+	if err != nil {
+		return nil, err
+	}
+	return s.planDoc(r.Context(), p, run)
+}
+
+// planDoc is a plan with what only its own document tells: its exports, and
+// whether the caller may make one.
+func (s *Service) planDoc(ctx context.Context, p Phase, run Run) (*jsonapi.Doc, error) {
+	res := s.planResource(p, run)
+	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
+		have, _, err := authz.WorkspaceRights(ctx, tx, run.WorkspaceID)
+		if err != nil {
+			return err
+		}
+		a := res.Attributes.(phaseAttributes)
+		a.Permissions = map[string]bool{"can-export": have.Has(core.ReadMocks)}
+		res.Attributes = a
+		ids, err := db.All(ctx, tx, db.ID, `SELECT id FROM plan_export WHERE plan_id = $1 ORDER BY created_at DESC LIMIT 20`, p.ID)
+		res.Relationships["exports"] = jsonapi.Rel{Data: refs("plan-exports", ids)}
+		return err
+	})
+	return jsonapi.One(res), err
 }
 
 func (s *Service) v2RunPlan(r *http.Request) (*jsonapi.Doc, error) {
 	v, err := s.Get(r.Context(), core.ID(r.PathValue("run")))
-	return jsonapi.One(s.planResource(v.Plan, v.Run)), err
+	if err != nil {
+		return nil, err
+	}
+	return s.planDoc(r.Context(), v.Plan, v.Run)
 }
 
 func (s *Service) v2Apply(r *http.Request) (*jsonapi.Doc, error) {
