@@ -212,6 +212,8 @@ func (s *Server) wire(context.Context) error {
 	s.accounts.OrgDeleting = append(s.accounts.OrgDeleting, s.runs.OrgDeleting)
 	s.workspaces.UnlockCheck = append(s.workspaces.UnlockCheck, state.PendingUpload)
 	s.workspaces.ForcedOpen = append(s.workspaces.ForcedOpen, state.DiscardPending)
+	s.workspaces.AgentPool = agentpool.Usable
+	s.workspaces.ProjectDeleting = append(s.workspaces.ProjectDeleting, s.variables.DeleteOfProject)
 	s.workspaces.Deleting = append(s.workspaces.Deleting, s.runs.Deleting, s.variables.DeleteOf)
 	s.workspaces.Changed = s.lookAgain
 	s.workspaces.AgentPool = agentpool.Usable

@@ -3,6 +3,7 @@ package run
 import (
 	"context"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -191,6 +192,9 @@ func (s *Service) createIn(ctx context.Context, tx *db.Tx, ws core.ID, n New) (r
 		return r, err
 	}
 	for _, v := range frozen {
+		if v.Priority && v.Category == variable.Terraform {
+			n.Variables = slices.DeleteFunc(slices.Clone(n.Variables), func(x Variable) bool { return x.Key == v.Key })
+		}
 		// The 2017 system's way to say where in the configuration to run.
 		if v.Category == variable.Env && v.Key == "TF_ATLAS_DIR" {
 			if r.WorkingDirectory, err = workspace.CleanDir(v.Value); err != nil {

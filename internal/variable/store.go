@@ -63,6 +63,9 @@ func (v Variable) note(ctx context.Context, tx *db.Tx, action string) error {
 
 // DeleteOf removes the variables of a workspace that is being deleted.
 func (s *Service) DeleteOf(ctx context.Context, tx *db.Tx, ws core.ID, _ bool) error {
+	if _, err := tx.Exec(ctx, `DELETE FROM varset_target WHERE target_id = $1`, ws); err != nil {
+		return err
+	}
 	_, err := tx.Exec(ctx, `DELETE FROM variable WHERE workspace_id = $1`, ws)
 	return err
 }

@@ -16,6 +16,8 @@ func (s *Service) Routes(rt *web.Router) {
 	rt.V2("GET /api/v2/workspaces/{workspace}/vars/{var}", 200, s.v2Get)
 	rt.V2("PATCH /api/v2/workspaces/{workspace}/vars/{var}", 200, s.v2Update)
 	rt.V2("DELETE /api/v2/workspaces/{workspace}/vars/{var}", 204, s.v2Delete)
+	rt.V2("GET /api/v2/workspaces/{workspace}/all-vars", 200, s.v2All)
+	s.varsetRoutes(rt)
 	rt.V1("PUT /api/v1/environments/{username}/{name}/variables", s.v1Put)
 	s.pages(rt)
 }
@@ -35,6 +37,11 @@ func resource(v Variable) jsonapi.Resource {
 	a := attributes{v.Key, &v.Value, v.Sensitive, v.Category, v.HCL, v.CreatedAt, v.Description, v.Version}
 	if v.Sensitive {
 		a.Value = nil
+	}
+	if v.VarsetID != "" {
+		return jsonapi.Resource{ID: string(v.ID), Type: "vars", Attributes: a,
+			Relationships: map[string]jsonapi.Rel{"varset": jsonapi.To("varsets", v.VarsetID)},
+			Links:         map[string]any{"self": "/api/v2/varsets/" + string(v.VarsetID) + "/relationships/vars/" + string(v.ID)}}
 	}
 	return jsonapi.Resource{ID: string(v.ID), Type: "vars", Attributes: a,
 		Relationships: map[string]jsonapi.Rel{"configurable": jsonapi.To("workspaces", v.WorkspaceID), "workspace": jsonapi.To("workspaces", v.WorkspaceID)},
@@ -66,6 +73,12 @@ func ids(r *http.Request) (ws, id core.ID) {
 func (s *Service) v2List(r *http.Request) (*jsonapi.Doc, error) {
 	ws, _ := ids(r)
 	vs, err := s.List(r.Context(), ws)
+	return jsonapi.List(vs, resource), err
+}
+
+func (s *Service) v2All(r *http.Request) (*jsonapi.Doc, error) {
+	ws, _ := ids(r)
+	vs, err := s.AllOf(r.Context(), ws)
 	return jsonapi.List(vs, resource), err
 }
 

@@ -31,6 +31,7 @@ type Variable struct {
 	ID          core.ID
 	OrgID       core.ID
 	WorkspaceID core.ID
+	VarsetID    core.ID // of a variable of a set, which has no workspace
 	UserID      core.ID
 	Key         string
 	Value       string // empty when read back and sensitive
@@ -91,11 +92,13 @@ type Frozen struct {
 	Category  string `json:"category"`
 	HCL       bool   `json:"hcl,omitempty"`
 	Sensitive bool   `json:"sensitive,omitempty"`
+	Priority  bool   `json:"-"` // of a set that overrides even the values of a run
 }
 
 // Freeze returns the variables that a run of the workspace gets when user
-// queues it. Least to most precedence: the workspace's, then the user's own in
-// the organization, then the user's own on the workspace.
+// queues it. Least to most precedence: sets, the workspace's own, then the
+// user's own in the organization, then the user's own on the workspace, then
+// sets with priority.
 func (s *Service) Freeze(ctx context.Context, tx *db.Tx, ws workspace.Workspace, user core.ID) ([]Frozen, error) {
 	all, err := db.All(ctx, tx, s.scan, `SELECT `+columns+` FROM variable
 		WHERE workspace_id = $1 AND (user_id = '' OR user_id = $2)
@@ -104,17 +107,17 @@ func (s *Service) Freeze(ctx context.Context, tx *db.Tx, ws workspace.Workspace,
 	if err != nil {
 		return nil, err
 	}
-	at := map[[2]string]int{}
+	plain, priority, err := s.inherited(ctx, tx, ws)
+	if err != nil {
+		return nil, err
+	}
+	first := map[core.ID]bool{}
+	for _, v := range priority {
+		first[v.ID] = true
+	}
 	out := make([]Frozen, 0, len(all))
-	for _, v := range all {
-		f := Frozen{v.Key, v.Value, v.Category, v.HCL, v.Sensitive}
-		id := [2]string{v.Category, v.Key}
-		if i, ok := at[id]; ok {
-			out[i] = f
-			continue
-		}
-		at[id] = len(out)
-		out = append(out, f)
+	for _, v := range overlay(plain, all, priority) {
+		out = append(out, Frozen{Key: v.Key, Value: v.Value, Category: v.Category, HCL: v.HCL, Sensitive: v.Sensitive, Priority: first[v.ID]})
 	}
 	return out, nil
 }
@@ -203,7 +206,7 @@ func (s *Service) Update(ctx context.Context, ws, id core.ID, change func(*Varia
 		was := v.Sensitive
 		change(&v)
 		if was && !v.Sensitive {
-			return core.Errorf(core.Invalid, "a sensitive variable cannot be made readable; delete it and create it again").InField("sensitive")
+			return errDowngrade()
 		}
 		if err := v.validate(); err != nil {
 			return err
@@ -215,6 +218,10 @@ func (s *Service) Update(ctx context.Context, ws, id core.ID, change func(*Varia
 		return err
 	})
 	return hide(v), err
+}
+
+func errDowngrade() error {
+	return core.Errorf(core.Invalid, "a sensitive variable cannot be made readable; delete it and create it again").InField("sensitive")
 }
 
 // Delete removes a variable.

@@ -146,3 +146,22 @@ func page(ctx context.Context, tx *db.Tx, q *where, order string, p jsonapi.Page
 	vs, err = Views(ctx, tx, ws)
 	return vs, total, err
 }
+
+// Resources makes the documents of workspaces that the subject of ctx may see,
+// in a fixed number of queries.
+func Resources(ctx context.Context, tx *db.Tx, ids []core.ID) (out []jsonapi.Resource, err error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	ws, err := db.All(ctx, tx, scan, `SELECT `+columns+from+` WHERE w.id IN (`+db.In(1, len(ids))+`) ORDER BY w.name_key`, args(ids)...)
+	if err != nil {
+		return nil, err
+	}
+	vs, err := Views(ctx, tx, ws)
+	for _, v := range vs {
+		if v.Can.Has(core.ReadWorkspace) {
+			out = append(out, Resource(v))
+		}
+	}
+	return out, err
+}

@@ -92,26 +92,39 @@ func projectDoc(r *http.Request, v ProjectView, err error) (*jsonapi.Doc, error)
 	return &jsonapi.Doc{Data: rs[0], Included: included}, err
 }
 
+// ProjectResources makes the documents of projects that the subject of ctx may
+// see, in a fixed number of queries.
+func ProjectResources(ctx context.Context, tx *db.Tx, ids []core.ID) (out []jsonapi.Resource, err error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	can, err := authz.EachProjectRights(ctx, tx, ids)
+	if err != nil {
+		return nil, err
+	}
+	ps, err := db.All(ctx, tx, scanProject, `SELECT `+projectColumns+projectFrom+` WHERE p.id IN (`+db.In(1, len(ids))+`)`, args(ids)...)
+	for _, p := range ps {
+		if can[p.ID].Has(core.ReadProject) {
+			out = append(out, projectResource(ProjectView{Project: p, Can: can[p.ID]}))
+		}
+	}
+	return out, err
+}
+
 // relatedProjects makes the projects of workspaces.
 func (s *Service) relatedProjects(ctx context.Context, vs []View) (out []Related, err error) {
-	of := map[core.ID][]core.ID{}
+	seen := map[core.ID]bool{}
 	var ids []core.ID
 	for _, v := range vs {
-		if of[v.ProjectID] == nil {
+		if !seen[v.ProjectID] {
+			seen[v.ProjectID] = true
 			ids = append(ids, v.ProjectID)
 		}
-		of[v.ProjectID] = append(of[v.ProjectID], v.ID)
 	}
 	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
-		can, err := authz.EachProjectRights(ctx, tx, ids)
-		if err != nil {
-			return err
-		}
-		ps, err := db.All(ctx, tx, scanProject, `SELECT `+projectColumns+projectFrom+` WHERE p.id IN (`+db.In(1, len(ids))+`)`, args(ids)...)
-		for _, p := range ps {
-			if can[p.ID].Has(core.ReadProject) {
-				out = append(out, Related{Resource: projectResource(ProjectView{Project: p, Can: can[p.ID]})})
-			}
+		rs, err := ProjectResources(ctx, tx, ids)
+		for _, r := range rs {
+			out = append(out, Related{Resource: r})
 		}
 		return err
 	})

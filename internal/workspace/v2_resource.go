@@ -100,6 +100,10 @@ func Resource(v View) jsonapi.Resource {
 		a.AutoDestroyAfter = &v.AutoDestroyAfter
 	}
 	self := "/api/v2/workspaces/" + string(v.ID)
+	vars := make([]jsonapi.Ref, len(v.Vars))
+	for i, id := range v.Vars {
+		vars[i] = jsonapi.Ref{ID: string(id), Type: "vars"}
+	}
 	rels := map[string]jsonapi.Rel{
 		"organization":                  jsonapi.To("organizations", v.OrgName),
 		"project":                       jsonapi.To("projects", v.ProjectID),
@@ -112,6 +116,7 @@ func Resource(v View) jsonapi.Resource {
 		"locked-by":                     lockedBy(v.Lock),
 		"data-retention-policy":         jsonapi.To(v.Retention.kind(), v.Retention.ID),
 		"remote-state-consumers":        {Links: map[string]any{"related": self + "/relationships/remote-state-consumers"}},
+		"vars":                          {Data: vars, Links: map[string]any{"related": self + "/vars"}},
 		"tag-bindings":                  {Links: map[string]any{"related": self + "/tag-bindings"}},
 		"effective-tag-bindings":        {Links: map[string]any{"related": self + "/effective-tag-bindings"}},
 	}

@@ -173,6 +173,7 @@ type View struct {
 	Workspace
 	Can  core.Right
 	Tags []Binding // its own, in the order they were given
+	Vars []core.ID // variables, if the subject may read them
 }
 
 // ByName returns a workspace by organization and name.
@@ -218,9 +219,23 @@ func Views(ctx context.Context, tx *db.Tx, ws []Workspace) ([]View, error) {
 	if err != nil {
 		return nil, err
 	}
+	vars := map[core.ID][]core.ID{}
+	if len(ids) > 0 {
+		all, err := db.All(ctx, tx, func(r db.Row) (x [2]core.ID, err error) { return x, r.Scan(&x[0], &x[1]) },
+			`SELECT workspace_id, id FROM variable WHERE workspace_id IN (`+db.In(1, len(ids))+`) AND user_id = '' ORDER BY category DESC, key`, args(ids)...)
+		if err != nil {
+			return nil, err
+		}
+		for _, x := range all {
+			vars[x[0]] = append(vars[x[0]], x[1])
+		}
+	}
 	out := make([]View, len(ws))
 	for i, w := range ws {
-		out[i] = View{w, can[w.ID], tags[w.ID]}
+		out[i] = View{Workspace: w, Can: can[w.ID], Tags: tags[w.ID]}
+		if can[w.ID].Has(core.ReadVariables) {
+			out[i].Vars = vars[w.ID]
+		}
 	}
 	return out, nil
 }
