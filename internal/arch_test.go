@@ -118,7 +118,7 @@ var owners = map[string]string{
 	"team_project_access": "workspace",
 	"agent_pool":          "agentpool", "audit_event": "audit", "agent_pool_scope": "agentpool",
 	"variable": "variable", "config_version": "config", "state_version": "state",
-	"varset": "variable", "varset_target": "variable", "varset_variable": "variable", "ssh_key": "sshkey", "run_trigger": "runtrigger",
+	"varset": "variable", "varset_target": "variable", "varset_variable": "variable", "ssh_key": "sshkey", "run_trigger": "runtrigger", "run_trigger_due": "runtrigger",
 	"tag": "workspace", "tag_binding": "workspace", "reserved_tag_key": "workspace", "remote_state_consumer": "workspace",
 	"run": "run", "phase": "run", "log_chunk": "run", "run_event": "run", "comment": "run", "schema_migration": "db",
 	"login_code":   "login",

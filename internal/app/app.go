@@ -31,7 +31,9 @@ import (
 	"interlock/internal/planexport"
 	"interlock/internal/run"
 	"interlock/internal/runner"
+	"interlock/internal/runtrigger"
 	"interlock/internal/secret"
+	"interlock/internal/sshkey"
 	"interlock/internal/state"
 	"interlock/internal/variable"
 	"interlock/internal/web"
@@ -223,11 +225,17 @@ func (s *Server) wire(context.Context) error {
 	s.states.RunDocs = s.runs.Docs
 	s.runs.Told = append(s.runs.Told, s.notify.Told)
 
+	triggers := &runtrigger.Service{DB: s.db, Runs: s.runs}
+	s.runs.Told = append(s.runs.Told, triggers.Told)
+	s.runs.AfterApplied = append(s.runs.AfterApplied, triggers.Queue)
+	s.runs.Sweeps = append(s.runs.Sweeps, triggers.Queue)
+
 	rt := web.NewRouter(s.accounts.Identify, s.accounts.IdentifySession, strings.HasPrefix(s.URL, "https:"), s.metrics.observe)
 	for _, f := range []interface{ Routes(*web.Router) }{
 		s.accounts, s.workspaces, s.variables, s.configs, s.states, s.runs, s.notify, s.exports,
 		&login.Service{DB: s.db, Box: s.box, Accounts: s.accounts},
 		&agentpool.Service{DB: s.db, Accounts: s.accounts},
+		&sshkey.Service{DB: s.db, Box: s.box, Workspaces: s.workspaces}, triggers,
 		web.Static{}, s.metrics, health{s}, newMeta(s.cfg.IPRanges),
 	} {
 		f.Routes(rt)

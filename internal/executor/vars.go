@@ -133,11 +133,11 @@ func shallow(expr string) error {
 func tfvars(s *Spec, declared map[string]bool) ([]byte, error) {
 	out := map[string]any{}
 	add := func(key string, v Value) error {
-		if !variableName(key) {
-			return core.Errorf(core.Invalid, "variable %q: a name is made of letters, digits, underscores and dashes", key)
-		}
 		if declared != nil && !declared[key] {
 			return nil
+		}
+		if !variableName(key) {
+			return core.Errorf(core.Invalid, "variable %q: a name is made of letters, digits, underscores and dashes", key)
 		}
 		if !v.HCL {
 			out[key] = v.Value

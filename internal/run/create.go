@@ -2,6 +2,7 @@ package run
 
 import (
 	"context"
+	"errors"
 	"regexp"
 	"slices"
 	"strings"
@@ -126,6 +127,41 @@ func (s *Service) create(ctx context.Context, find func(context.Context, *db.Tx)
 		s.published(r)
 	}
 	return r, err
+}
+
+// Queue queues the run that decide names, inside its transaction and on behalf
+// of the subject whose id it gives. No workspace: there is none to queue. The
+// right to queue it was given when the cause of the run was set up.
+func (s *Service) Queue(ctx context.Context, decide func(context.Context, *db.Tx) (ws, by core.ID, n New, err error)) (r Run, err error) {
+	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
+		ws, by, n, err := decide(ctx, tx)
+		if err != nil || ws == "" {
+			return err
+		}
+		sub := Run{CreatedBy: by}.creator()
+		names, err := db.All(ctx, tx, func(r db.Row) (n string, err error) { return n, r.Scan(&n) },
+			`SELECT username FROM app_user WHERE id = $1 UNION ALL SELECT name FROM team WHERE id = $1`, by)
+		if err != nil {
+			return err
+		}
+		if len(names) > 0 {
+			sub.Name = names[0]
+		}
+		r, err = s.createIn(authz.With(ctx, sub), tx, ws, n)
+		return err
+	})
+	if err == nil && r.ID != "" {
+		s.published(r)
+	}
+	return r, err
+}
+
+// Sweep does what hints may have missed.
+func (s *Service) Sweep(ctx context.Context) (err error) {
+	for _, f := range s.Sweeps {
+		err = errors.Join(err, f(ctx))
+	}
+	return err
 }
 
 // createIn freezes the inputs and puts the run in line. The caller has checked

@@ -3,6 +3,7 @@ package run
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"interlock/internal/core"
@@ -242,6 +243,13 @@ func (s *Service) FinishPlan(ctx context.Context, phase core.ID, epoch int64, ou
 	if err == nil {
 		s.published(r)
 		s.Bus.Publish(LogTopic(phase))
+		if r.Status == core.Applied {
+			for _, f := range s.AfterApplied {
+				if aerr := f(ctx); aerr != nil {
+					slog.WarnContext(ctx, "after an apply", "run", r.ID, "err", aerr)
+				}
+			}
+		}
 	}
 	return err
 }

@@ -160,6 +160,10 @@ type Service struct {
 	Stages []Stage
 	// Told hear of facts about runs. An error undoes what happened.
 	Told []func(ctx context.Context, tx *db.Tx, r Run, what Fact) error
+	// AfterApplied are called when a run was applied, outside its transaction.
+	// What these miss, Sweeps finds: they are called now and then.
+	AfterApplied []func(context.Context) error
+	Sweeps       []func(context.Context) error
 	// Slots is how many phases this installation runs at once, for the
 	// explanation of a wait.
 	Slots func() int

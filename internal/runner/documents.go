@@ -170,7 +170,7 @@ func (r *Runner) sweep(ctx context.Context) {
 			}
 			r.tidy(ctx, core.ID(e.Name()))
 		}
-		if err := errors.Join(r.expired(ctx), r.Runs.ExpireSaved(ctx)); err != nil && ctx.Err() == nil {
+		if err := errors.Join(r.expired(ctx), r.Runs.ExpireSaved(ctx), r.Runs.Sweep(ctx)); err != nil && ctx.Err() == nil {
 			slog.WarnContext(ctx, "look for lost workers and old plans", "err", err)
 		}
 		for {

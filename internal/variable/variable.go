@@ -47,8 +47,8 @@ type Variable struct {
 const MaxValue = 256 << 10
 
 var (
-	terraformKey = regexp.MustCompile(`^[\pL_][\pL\pN_-]*$`)
-	envKey       = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	terraformKey = regexp.MustCompile(`^[\pL\pN_][\pL\pN_-]*$`)
+	envKey       = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_-]*$`)
 )
 
 func (v *Variable) validate() error {

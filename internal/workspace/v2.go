@@ -129,6 +129,10 @@ func (s *Service) v2Create(r *http.Request) (*jsonapi.Doc, error) {
 	return s.one(r, v, err)
 }
 
+// Document is the answer that shows a workspace, for packages above that
+// change something about one.
+func (s *Service) Document(r *http.Request, id core.ID) (*jsonapi.Doc, error) { return s.v2Get(r, id) }
+
 func (s *Service) v2Get(r *http.Request, id core.ID) (*jsonapi.Doc, error) {
 	v, err := s.ByID(r.Context(), id)
 	return s.one(r, v, err)
