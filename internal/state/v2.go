@@ -66,8 +66,11 @@ type attributes struct {
 // statusOf is the status as the API names it: bytes that are gone outshine that
 // they were whole once.
 func statusOf(v Version) string {
-	if v.Backing != "" {
-		return "backing_data_" + v.Backing
+	switch v.Backing {
+	case "soft_deleted":
+		return "backing_data_soft_deleted"
+	case "deleted":
+		return "backing_data_permanently_deleted"
 	}
 	return v.Status
 }
