@@ -3,6 +3,7 @@ package account
 import (
 	"context"
 
+	"interlock/internal/authz"
 	"interlock/internal/core"
 	"interlock/internal/db"
 	"interlock/internal/jsonapi"
@@ -26,6 +27,34 @@ func UserDocs(ctx context.Context, tx *db.Tx, ids ...core.ID) ([]jsonapi.Resourc
 	out := make([]jsonapi.Resource, len(us))
 	for i, u := range us {
 		out[i] = userResource(u, false)
+	}
+	return out, err
+}
+
+// OrgDocs returns the documents of organizations that the subject of ctx may
+// see, in two queries.
+func OrgDocs(ctx context.Context, tx *db.Tx, ids ...core.ID) (out []jsonapi.Resource, err error) {
+	var args []any
+	var once []core.ID
+	seen := map[core.ID]bool{"": true}
+	for _, id := range ids {
+		if !seen[id] {
+			seen[id] = true
+			args, once = append(args, id), append(once, id)
+		}
+	}
+	if len(args) == 0 {
+		return nil, nil
+	}
+	have, err := authz.OrgsRights(ctx, tx, once...)
+	if err != nil {
+		return nil, err
+	}
+	os, err := db.All(ctx, tx, scanOrg, `SELECT `+orgColumns+` FROM organization o WHERE o.id IN (`+db.In(1, len(args))+`)`, args...)
+	for _, o := range os {
+		if have[o.ID].Has(core.ReadOrg) {
+			out = append(out, orgResource(o, have[o.ID]))
+		}
 	}
 	return out, err
 }

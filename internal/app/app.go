@@ -218,6 +218,10 @@ func (s *Server) wire(context.Context) error {
 	s.workspaces.ProjectDeleting = append(s.workspaces.ProjectDeleting, s.variables.DeleteOfProject)
 	s.workspaces.Deleting = append(s.workspaces.Deleting, s.runs.Deleting, s.variables.DeleteOf)
 	s.workspaces.Changed = s.lookAgain
+	s.workspaces.Include = map[string]workspace.Includer{
+		"current_run": s.runs.CurrentRuns, "current_run.plan": s.runs.CurrentPlans, "outputs": s.states.CurrentOutputs,
+		"current-state-version": s.states.CurrentVersions, "current_state_version": s.states.CurrentVersions,
+	}
 	s.workspaces.AgentPool = agentpool.Usable
 	s.configs.Uploaded = append(s.configs.Uploaded, s.runs.ConfigUploaded)
 	s.configs.Done = func(ws core.ID) { s.bus.Publish(run.DispatchTopic, run.WorkspaceTopic(ws)) }

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"time"
 
+	"interlock/internal/account"
 	"interlock/internal/authz"
 	"interlock/internal/core"
 	"interlock/internal/db"
@@ -123,6 +124,31 @@ func (s *Service) relatedProjects(ctx context.Context, vs []View) (out []Related
 	}
 	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
 		rs, err := ProjectResources(ctx, tx, ids)
+		for _, r := range rs {
+			out = append(out, Related{Resource: r})
+		}
+		return err
+	})
+	return out, err
+}
+
+// relatedOrgs makes the organizations of workspaces.
+func (s *Service) relatedOrgs(ctx context.Context, vs []View) ([]Related, error) {
+	return s.related(ctx, vs, account.OrgDocs, func(v View) core.ID { return v.OrgID })
+}
+
+// relatedHolders makes the users who hold the locks of workspaces.
+func (s *Service) relatedHolders(ctx context.Context, vs []View) ([]Related, error) {
+	return s.related(ctx, vs, account.UserDocs, func(v View) core.ID { return v.Lock.ID })
+}
+
+func (s *Service) related(ctx context.Context, vs []View, docs func(context.Context, *db.Tx, ...core.ID) ([]jsonapi.Resource, error), of func(View) core.ID) (out []Related, err error) {
+	ids := make([]core.ID, len(vs))
+	for i, v := range vs {
+		ids[i] = of(v)
+	}
+	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
+		rs, err := docs(ctx, tx, ids...)
 		for _, r := range rs {
 			out = append(out, Related{Resource: r})
 		}

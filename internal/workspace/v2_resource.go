@@ -179,12 +179,14 @@ func (s *Service) resources(ctx context.Context, vs []View, want map[string]bool
 		rs[i], at[v.ID] = Resource(v), i
 	}
 	var all []Related
+	own := map[string]Includer{"effective_tag_bindings": s.relatedTags, "project": s.relatedProjects, "organization": s.relatedOrgs, "locked_by": s.relatedHolders}
+	if want["current_run.plan"] {
+		want["current_run"] = true // a plan hangs on its run
+	}
 	for name := range want {
 		make := s.Include[name]
-		if name == "effective_tag_bindings" {
-			make = s.relatedTags
-		} else if name == "project" {
-			make = s.relatedProjects
+		if own[name] != nil {
+			make = own[name]
 		}
 		if make == nil || len(vs) == 0 {
 			continue

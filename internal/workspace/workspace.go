@@ -119,12 +119,15 @@ type Service struct {
 	AgentPool func(ctx context.Context, tx *db.Tx, org, project, workspace, pool core.ID) error
 	// Include makes the related resources of workspaces that a caller asked for
 	// by name (current_run, outputs, …), by what the packages above know.
-	Include map[string]func(ctx context.Context, vs []View) ([]Related, error)
+	Include map[string]Includer
 	// ProjectDeleting cleans up after a project.
 	ProjectDeleting []func(ctx context.Context, tx *db.Tx, project core.ID) error
 	// Deleting may refuse a deletion and cleans up after its workspace.
 	Deleting []func(ctx context.Context, tx *db.Tx, workspace core.ID, safe bool) error
 }
+
+// An Includer makes related resources of the workspaces of a page.
+type Includer func(ctx context.Context, vs []View) ([]Related, error)
 
 // Topic is published when something about a workspace changed that its runs
 // may wait for.
