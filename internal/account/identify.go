@@ -78,8 +78,8 @@ func (s *Service) Identify(ctx context.Context, token string) (core.Subject, err
 				COALESCE(t.org_id, o.id, r.org_id, ''), COALESCE(r.workspace_id, ''), COALESCE(u.site_admin, false)
 			FROM api_token a
 			LEFT JOIN app_user u ON a.kind = 'user' AND u.id = a.owner_id AND u.suspended = false
-			LEFT JOIN team t ON a.kind = 'team' AND t.id = a.owner_id
-			LEFT JOIN organization o ON a.kind IN ('organization', 'audit') AND o.id = a.owner_id
+			LEFT JOIN team t ON a.kind = 'team' AND t.id = a.owner_id AND NOT EXISTS (SELECT 1 FROM organization x WHERE x.id = t.org_id AND x.disabled)
+			LEFT JOIN organization o ON a.kind IN ('organization', 'audit') AND o.id = a.owner_id AND o.disabled = false
 			LEFT JOIN run r ON a.kind = 'run' AND r.id = a.owner_id AND r.ended_at IS NULL
 			WHERE a.hash = $1`, hash)
 		return err

@@ -281,20 +281,25 @@ func (s *Service) DeleteOrg(ctx context.Context, name string) error {
 		if o.Personal {
 			return core.Errorf(core.Conflict, "a user's own namespace goes when the user goes")
 		}
-		for _, f := range s.OrgDeleting {
-			if err := f(ctx, tx, o.ID); err != nil {
-				return err
-			}
-		}
-		if _, err = tx.Exec(ctx, `DELETE FROM api_token WHERE owner_id = $1 OR owner_id IN (SELECT id FROM team WHERE org_id = $1)
-			OR owner_id IN (SELECT id FROM agent_pool WHERE org_id = $1)`, o.ID); err != nil {
-			return err
-		}
-		if _, err = tx.Exec(ctx, `DELETE FROM organization WHERE id = $1`, o.ID); err != nil {
-			return err
-		}
-		return audit.Add(ctx, tx, o.ID, "organization", o.ID, "destroy", map[string]any{"name": o.Name})
+		return s.removeOrg(ctx, tx, o)
 	})
 	s.cache.clear()
 	return err
+}
+
+// removeOrg removes an organization whose deletion is decided.
+func (s *Service) removeOrg(ctx context.Context, tx *db.Tx, o Org) error {
+	for _, f := range s.OrgDeleting {
+		if err := f(ctx, tx, o.ID); err != nil {
+			return err
+		}
+	}
+	if _, err := tx.Exec(ctx, `DELETE FROM api_token WHERE owner_id = $1 OR owner_id IN (SELECT id FROM team WHERE org_id = $1)
+		OR owner_id IN (SELECT id FROM agent_pool WHERE org_id = $1)`, o.ID); err != nil {
+		return err
+	}
+	if _, err := tx.Exec(ctx, `DELETE FROM organization WHERE id = $1`, o.ID); err != nil {
+		return err
+	}
+	return audit.Add(ctx, tx, o.ID, "organization", o.ID, "destroy", map[string]any{"name": o.Name})
 }

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"interlock/internal/account"
+	"interlock/internal/admin"
 	"interlock/internal/agentpool"
 	"interlock/internal/blob"
 	"interlock/internal/bus"
@@ -240,6 +241,7 @@ func (s *Server) wire(context.Context) error {
 		&login.Service{DB: s.db, Box: s.box, Accounts: s.accounts},
 		&agentpool.Service{DB: s.db, Accounts: s.accounts},
 		&sshkey.Service{DB: s.db, Box: s.box, Workspaces: s.workspaces}, triggers,
+		&admin.Service{DB: s.db, Accounts: s.accounts, Workspaces: s.workspaces, Runs: s.runs, LookAgain: func() { s.bus.Publish(run.DispatchTopic) }},
 		web.Static{}, s.metrics, health{s}, newMeta(s.cfg.IPRanges),
 	} {
 		f.Routes(rt)

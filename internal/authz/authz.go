@@ -45,6 +45,18 @@ var phrases = map[core.Right]string{
 	core.UpdateProject: "change it", core.DeleteProject: "delete it",
 }
 
+// SiteAdmin fails unless the subject of ctx administers the installation: for
+// everybody else that part of the API does not exist.
+func SiteAdmin(ctx context.Context) error {
+	switch s := Subject(ctx); {
+	case !s.Known():
+		return errUnknown()
+	case s.Kind != core.UserKind || !s.SiteAdmin:
+		return ErrHidden()
+	}
+	return nil
+}
+
 func hide(err error) error {
 	if core.KindOf(err) == core.NotFound {
 		return nil

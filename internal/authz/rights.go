@@ -27,18 +27,18 @@ func scanRoles(r db.Row) (x roles, err error) {
 // a condition that it belongs to organization o.
 func mine(s core.Subject) (teams, member string) {
 	if s.Kind == core.TeamKind {
-		return `SELECT x.id FROM team x WHERE x.id = $2`, `EXISTS (SELECT 1 FROM team x WHERE x.id = $2 AND x.org_id = o.id)`
+		return `SELECT x.id FROM team x WHERE x.id = $2`, `NOT o.disabled AND EXISTS (SELECT 1 FROM team x WHERE x.id = $2 AND x.org_id = o.id)`
 	}
-	return `SELECT x.team_id FROM team_member x WHERE x.user_id = $2`, `EXISTS (SELECT 1 FROM org_member x WHERE x.org_id = o.id AND x.user_id = $2)`
+	return `SELECT x.team_id FROM team_member x WHERE x.user_id = $2`, `NOT o.disabled AND EXISTS (SELECT 1 FROM org_member x WHERE x.org_id = o.id AND x.user_id = $2)`
 }
 
 const (
 	teamWords = `COALESCE((SELECT string_agg(CASE WHEN t.owners THEN 'owners' ELSE t.org_access END, ',') FROM team t
-		WHERE t.org_id = o.id AND t.id IN (`
+		WHERE t.org_id = o.id AND NOT o.disabled AND t.id IN (`
 	workspaceGrants = `COALESCE((SELECT string_agg(a.access || a.custom, ';') FROM team_access a
-		WHERE a.workspace_id = w.id AND a.team_id IN (`
+		WHERE a.workspace_id = w.id AND NOT o.disabled AND a.team_id IN (`
 	projectGrants = `COALESCE((SELECT string_agg(a.access || a.custom, ';') FROM team_project_access a
-		WHERE a.project_id = p.id AND a.team_id IN (`
+		WHERE a.project_id = p.id AND NOT o.disabled AND a.team_id IN (`
 )
 
 // orgRights is what the roles mean for the organization.
@@ -184,7 +184,7 @@ func ProjectRights(ctx context.Context, tx *db.Tx, project core.ID) (prj, org co
 	x, err := db.One(ctx, tx, scanRoles, `
 		SELECT o.id, `+member+`, o.force_delete, o.user_tokens, `+teamWords+teams+`)), ''), '',
 			`+projectGrants+teams+`)), ''),
-			EXISTS (SELECT 1 FROM workspace w JOIN team_access a ON a.workspace_id = w.id WHERE w.project_id = p.id AND a.team_id IN (`+teams+`))
+			EXISTS (SELECT 1 FROM workspace w JOIN team_access a ON a.workspace_id = w.id WHERE w.project_id = p.id AND NOT o.disabled AND a.team_id IN (`+teams+`))
 		FROM project p JOIN organization o ON o.id = p.org_id WHERE p.id = $1`, project, s.ID)
 	if err != nil {
 		return 0, 0, hide(err)
@@ -205,8 +205,8 @@ func AdminSomewhere(ctx context.Context, tx *db.Tx, org core.ID) (bool, error) {
 		return false, nil
 	}
 	have, err := OrgRights(ctx, tx, org)
-	if err != nil || have.Has(core.ManageWorkspaces) {
-		return err == nil, err
+	if err != nil || !have.Has(core.ReadOrg) || have.Has(core.ManageWorkspaces) {
+		return err == nil && have.Has(core.ReadOrg), err
 	}
 	teams, _ := mine(s)
 	n, err := db.One(ctx, tx, db.Int, `

@@ -50,12 +50,14 @@ func VisibleOrgs(s core.Subject, n int) (cond string, arg any) {
 	return fmt.Sprintf(`o.id = $%d`, n), core.ID("")
 }
 
-// taken leaves organizations out that do not take what s presented.
+// taken leaves organizations out that are disabled or do not take what s
+// presented.
 func taken(s core.Subject, org string) string {
+	refuses := ``
 	if s.Kind == core.UserKind && s.TokenID != "" {
-		return ` AND NOT EXISTS (SELECT 1 FROM organization x WHERE x.id = ` + org + ` AND x.user_tokens = false)`
+		refuses = ` OR x.user_tokens = false`
 	}
-	return ""
+	return ` AND NOT EXISTS (SELECT 1 FROM organization x WHERE x.id = ` + org + ` AND (x.disabled` + refuses + `))`
 }
 
 // numbered fills the teams of s into cond, with their argument as $n.

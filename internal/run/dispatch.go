@@ -54,7 +54,9 @@ func (s *Service) claimOne(ctx context.Context, node string) (work *Work, again 
 	var moved *Run
 	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
 		work, moved = nil, nil
-		ids, err := db.All(ctx, tx, db.ID, `SELECT id FROM phase WHERE status = 'queued' ORDER BY class, queued_at LIMIT 1`+tx.ForClaim())
+		ids, err := db.All(ctx, tx, db.ID, `SELECT id FROM phase p WHERE status = 'queued'
+			AND NOT EXISTS (SELECT 1 FROM run r JOIN organization o ON o.id = r.org_id WHERE r.id = p.run_id AND o.disabled)
+			ORDER BY class, queued_at LIMIT 1`+tx.ForClaim())
 		if err != nil || len(ids) == 0 {
 			return err
 		}

@@ -208,21 +208,26 @@ func (s *Service) Delete(ctx context.Context, id core.ID, safe bool) error {
 		case safe && w.Resources > 0:
 			return core.Errorf(core.Conflict, "workspace still manages %d resources; destroy them first", w.Resources)
 		}
-		for _, f := range s.Deleting {
-			if err := f(ctx, tx, id, safe); err != nil {
-				return err
-			}
-		}
-		if _, err := tx.Exec(ctx, `DELETE FROM tag_binding WHERE owner_id = $1`, id); err != nil {
-			return err
-		}
-		if _, err := tx.Exec(ctx, `DELETE FROM workspace WHERE id = $1`, id); err != nil {
-			return err
-		}
-		return w.note(ctx, tx, "destroy")
+		return s.remove(ctx, tx, w, safe)
 	})
 	if err == nil {
 		s.changed(id)
 	}
 	return err
+}
+
+// remove removes a workspace whose deletion is decided.
+func (s *Service) remove(ctx context.Context, tx *db.Tx, w Workspace, safe bool) error {
+	for _, f := range s.Deleting {
+		if err := f(ctx, tx, w.ID, safe); err != nil {
+			return err
+		}
+	}
+	if _, err := tx.Exec(ctx, `DELETE FROM tag_binding WHERE owner_id = $1`, w.ID); err != nil {
+		return err
+	}
+	if _, err := tx.Exec(ctx, `DELETE FROM workspace WHERE id = $1`, w.ID); err != nil {
+		return err
+	}
+	return w.note(ctx, tx, "destroy")
 }
