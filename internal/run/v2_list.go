@@ -2,6 +2,7 @@ package run
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 
 	"interlock/internal/core"
@@ -18,7 +19,7 @@ func (s *Service) List(ctx context.Context, ws core.ID, f Filter, p jsonapi.Page
 		if err != nil {
 			return err
 		}
-		cond, args := f.condition([]any{ws})
+		cond, args := f.condition([]any{ws}, fmt.Sprintf(`r.number >= (SELECT x.next_run - %d FROM workspace x WHERE x.id = $1)`, searched))
 		cond = `r.workspace_id = $1` + cond
 		rs, more, err := page(ctx, tx, cond, args, `r.number DESC`, p)
 		if err != nil {
@@ -43,8 +44,9 @@ func (s *Service) OrgList(ctx context.Context, org string, f Filter, p jsonapi.P
 			return err
 		}
 		seen, arg := visible(ctx, 2)
-		cond, args := f.condition([]any{o, arg})
-		rs, m, err := page(ctx, tx, `r.org_id = $1 AND `+seen+cond, args, `r.created_at DESC, r.id`, p)
+		cond, args := f.condition([]any{o, arg}, fmt.Sprintf(`r.created_at >= COALESCE((SELECT x.created_at FROM run x WHERE x.org_id = $1 ORDER BY x.created_at DESC LIMIT 1 OFFSET %d),
+			(SELECT x.created_at FROM run x WHERE x.org_id = $1 ORDER BY x.created_at LIMIT 1))`, searched))
+		rs, m, err := page(ctx, tx, `r.org_id = $1 AND `+seen+cond, args, `r.created_at DESC, r.id DESC`, p)
 		if err != nil {
 			return err
 		}
@@ -189,12 +191,12 @@ func (s *Service) v2Capacity(r *http.Request) (*jsonapi.Doc, error) {
 		if err != nil {
 			return err
 		}
-		for _, st := range []string{"queued", "running"} {
-			if n[st], err = db.One(ctx, tx, db.Int, `SELECT count(*) FROM phase p JOIN run r ON r.id = p.run_id WHERE p.status = $2 AND r.org_id = $1`, org, st); err != nil {
-				return err
-			}
+		const ours = ` AND EXISTS (SELECT 1 FROM run r WHERE r.id = p.run_id AND r.org_id = $1)`
+		if n["queued"], err = db.One(ctx, tx, db.Int, `SELECT count(*) FROM phase p WHERE p.status = 'queued'`+ours, org); err != nil {
+			return err
 		}
-		return nil
+		n["running"], err = db.One(ctx, tx, db.Int, `SELECT count(*) FROM phase p WHERE p.status = 'running'`+ours, org)
+		return err
 	})
 	return jsonapi.One(jsonapi.Resource{ID: r.PathValue("org"), Type: "organization-capacity",
 		Attributes: map[string]any{"organization": r.PathValue("org"), "pending": n["queued"], "running": n["running"]}}), err
