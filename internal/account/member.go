@@ -164,10 +164,17 @@ type MemberFilter struct {
 	Emails []string
 }
 
+func validStatus(status string) error {
+	if status != "" && status != active && status != invited {
+		return core.Errorf(core.Malformed, "filter[status] can be active or invited")
+	}
+	return nil
+}
+
 // Members lists the memberships of an organization, by name.
 func (s *Service) Members(ctx context.Context, org string, f MemberFilter, p jsonapi.Page) (ms []Membership, total int64, err error) {
-	if f.Status != "" && f.Status != active && f.Status != invited {
-		return nil, 0, core.Errorf(core.Malformed, "filter[status] can be active or invited")
+	if err := validStatus(f.Status); err != nil {
+		return nil, 0, err
 	}
 	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
 		o, err := FindOrg(ctx, tx, org)
@@ -192,6 +199,30 @@ func (s *Service) Members(ctx context.Context, org string, f MemberFilter, p jso
 		n := len(args)
 		ms, err = db.All(ctx, tx, scanMember, memberSelect+where+` ORDER BY m.name_key, m.id`+limit(n+1), append(args, p.Size, p.Offset())...)
 		if err != nil {
+			return err
+		}
+		cond, arg := teamCondition(authz.Subject(ctx), have)
+		return fillTeams(ctx, tx, ms, cond, arg[0])
+	})
+	return ms, total, err
+}
+
+// TeamMemberships lists the memberships that are in a team, by name.
+func (s *Service) TeamMemberships(ctx context.Context, team core.ID, status string, p jsonapi.Page) (ms []Membership, total int64, err error) {
+	if err := validStatus(status); err != nil {
+		return nil, 0, err
+	}
+	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
+		t, have, err := s.team(ctx, tx, team, 0)
+		if err != nil {
+			return err
+		}
+		where := ` WHERE m.org_id = $1 AND ($2 = '' OR m.status = $2) AND m.id IN (SELECT x.membership_id FROM membership_team x WHERE x.team_id = $3)`
+		args := []any{t.OrgID, status, t.ID}
+		if total, err = db.One(ctx, tx, db.Int, `SELECT count(*)`+memberFrom+where, args...); err != nil {
+			return err
+		}
+		if ms, err = db.All(ctx, tx, scanMember, memberSelect+where+` ORDER BY m.name_key, m.id`+limit(4), append(args, p.Size, p.Offset())...); err != nil {
 			return err
 		}
 		cond, arg := teamCondition(authz.Subject(ctx), have)
@@ -310,52 +341,6 @@ func (s *Service) AddMember(ctx context.Context, org, who string, teams []core.I
 
 func (m Membership) note(ctx context.Context, tx *db.Tx, action string) error {
 	return audit.Add(ctx, tx, m.OrgID, "organization_user", m.ID, action, map[string]any{"user": m.User.ID, "status": m.Status})
-}
-
-// invite notes that somebody without an account is wanted in an organization.
-// All invitations of one address lead to one user.
-func invite(ctx context.Context, tx *db.Tx, org, id core.ID, email string) error {
-	if err := validEmail(email); err != nil {
-		return err
-	}
-	user := core.NewID("user")
-	before, err := db.All(ctx, tx, db.ID, `SELECT user_id FROM org_invite WHERE email_key = $1 LIMIT 1`, key(email))
-	if err != nil {
-		return err
-	}
-	if len(before) > 0 {
-		user = before[0]
-	}
-	_, err = tx.Exec(ctx, `INSERT INTO org_invite (id, org_id, user_id, email, email_key, created_at) VALUES ($1, $2, $3, $4, $5, $6)`,
-		id, org, user, email, key(email), tx.Now())
-	if core.KindOf(err) == core.Conflict {
-		return core.Errorf(core.Invalid, "User has already been invited to this organization").InField("email")
-	}
-	return err
-}
-
-// invitedAs is the id that the invitations of an address promise its user, or
-// nothing.
-func invitedAs(ctx context.Context, tx *db.Tx, email string) (core.ID, error) {
-	ids, err := db.All(ctx, tx, db.ID, `SELECT user_id FROM org_invite WHERE email_key = $1 LIMIT 1`, key(email))
-	if err != nil || len(ids) == 0 {
-		return "", err
-	}
-	return ids[0], nil
-}
-
-// accept turns the invitations of a new user into memberships.
-func accept(ctx context.Context, tx *db.Tx, u User) error {
-	for _, q := range []string{
-		`INSERT INTO org_member (org_id, user_id, id, created_at) SELECT i.org_id, i.user_id, i.id, i.created_at FROM org_invite i WHERE i.user_id = $1`,
-		`INSERT INTO team_member (team_id, user_id) SELECT t.team_id, i.user_id FROM org_invite i JOIN org_invite_team t ON t.invite_id = i.id WHERE i.user_id = $1`,
-		`DELETE FROM org_invite WHERE user_id = $1`,
-	} {
-		if _, err := tx.Exec(ctx, q, u.ID); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // RemoveMember takes a user out of an organization and all of its teams, or

@@ -32,7 +32,11 @@ func (s *Service) includeMembers(ctx context.Context, doc *jsonapi.Doc, inc map[
 	for _, m := range ms {
 		teams = append(teams, m.Teams...)
 		if inc["user"] {
-			doc.Included = append(doc.Included, userResource(m.User, false))
+			u := userResource(m.User, false)
+			a := u.Attributes.(userAttributes)
+			a.Email = m.User.Email // which the membership shows anyway
+			u.Attributes = a
+			doc.Included = append(doc.Included, u)
 		}
 	}
 	if !inc["teams"] {
@@ -97,7 +101,11 @@ func (s *Service) v2AddMember(r *http.Request) (*jsonapi.Doc, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := s.AddMember(r.Context(), r.PathValue("org"), in.Email, rels.IDs("teams"))
+	teams, _, err := rels.Given("teams")
+	if err != nil {
+		return nil, err
+	}
+	m, err := s.AddMember(r.Context(), r.PathValue("org"), in.Email, teams)
 	if err != nil {
 		return nil, err
 	}

@@ -150,6 +150,9 @@ func (in *orgInput) apply(o *Org, rels jsonapi.Rels) error {
 		o.SendPassing = false
 	}
 	in.SpeculativeManagement.Apply(&o.SpeculativeManagement)
+	if in.UserTokens.Null {
+		in.UserTokens.Value = true
+	}
 	in.UserTokens.Apply(&o.UserTokens)
 	if in.DefaultMode.Null {
 		in.DefaultMode.Value = "remote"

@@ -20,6 +20,7 @@ func (s *Service) teamRoutes(rt *web.Router) {
 	rt.V2("DELETE /api/v2/teams/{team}", 204, s.v2DeleteTeam)
 	rt.V2("POST /api/v2/teams/{team}/relationships/users", 204, s.v2TeamMembers("users", true))
 	rt.V2("DELETE /api/v2/teams/{team}/relationships/users", 204, s.v2TeamMembers("users", false))
+	rt.V2("GET /api/v2/teams/{team}/relationships/organization-memberships", 200, s.v2TeamMemberships)
 	rt.V2("POST /api/v2/teams/{team}/relationships/organization-memberships", 204, s.v2TeamMembers("organization-memberships", true))
 	rt.V2("DELETE /api/v2/teams/{team}/relationships/organization-memberships", 204, s.v2TeamMembers("organization-memberships", false))
 }
@@ -196,6 +197,14 @@ func (s *Service) v2UpdateTeam(r *http.Request) (*jsonapi.Doc, error) {
 
 func (s *Service) v2DeleteTeam(r *http.Request) (*jsonapi.Doc, error) {
 	return nil, s.DeleteTeam(r.Context(), core.ID(r.PathValue("team")))
+}
+
+// v2TeamMemberships lists who is in a team, and who is invited to be.
+func (s *Service) v2TeamMemberships(r *http.Request) (*jsonapi.Doc, error) {
+	status := r.URL.Query().Get("filter[status]")
+	return s.memberList(r, func(p jsonapi.Page) ([]Membership, int64, error) {
+		return s.TeamMemberships(r.Context(), core.ID(r.PathValue("team")), status, p)
+	})
 }
 
 // v2TeamMembers takes a list of users by name (their id in this relationship

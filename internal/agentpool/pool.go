@@ -280,12 +280,14 @@ func (p *Pool) saveScope(ctx context.Context, tx *db.Tx) error {
 }
 
 // Update changes a pool.
-func (s *Service) Update(ctx context.Context, id core.ID, change func(*Pool)) (p Pool, err error) {
+func (s *Service) Update(ctx context.Context, id core.ID, change func(*Pool) error) (p Pool, err error) {
 	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
 		if p, err = load(ctx, tx, id, true); err != nil {
 			return err
 		}
-		change(&p)
+		if err := change(&p); err != nil {
+			return err
+		}
 		if err := p.validate(); err != nil {
 			return err
 		}

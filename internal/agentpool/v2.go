@@ -119,14 +119,19 @@ type input struct {
 	OrgScoped jsonapi.Opt[bool]   `json:"organization-scoped"`
 }
 
-func (in *input) apply(p *Pool, rels jsonapi.Rels) {
+func (in *input) apply(p *Pool, rels jsonapi.Rels) error {
 	in.Name.Apply(&p.Name)
 	in.OrgScoped.Apply(&p.OrgScoped)
 	for _, kind := range scopes {
-		if _, given := rels[kind]; given {
-			p.Scope[kind] = rels.IDs(kind)
+		ids, given, err := rels.Given(kind)
+		if err != nil {
+			return err
+		}
+		if given {
+			p.Scope[kind] = ids
 		}
 	}
+	return nil
 }
 
 func (s *Service) v2Create(r *http.Request) (*jsonapi.Doc, error) {
@@ -136,7 +141,9 @@ func (s *Service) v2Create(r *http.Request) (*jsonapi.Doc, error) {
 		return nil, err
 	}
 	p := Pool{OrgScoped: true, Scope: map[string][]core.ID{}}
-	in.apply(&p, rels)
+	if err := in.apply(&p, rels); err != nil {
+		return nil, err
+	}
 	p, err = s.Create(r.Context(), r.PathValue("org"), p)
 	return jsonapi.One(resource(p)), err
 }
@@ -160,7 +167,7 @@ func (s *Service) v2Update(r *http.Request) (*jsonapi.Doc, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := s.Update(r.Context(), core.ID(r.PathValue("pool")), func(p *Pool) { in.apply(p, rels) })
+	p, err := s.Update(r.Context(), core.ID(r.PathValue("pool")), func(p *Pool) error { return in.apply(p, rels) })
 	return jsonapi.One(resource(p)), err
 }
 

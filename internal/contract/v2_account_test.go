@@ -192,6 +192,12 @@ func TestV2AgentPools(t *testing.T) {
 		pool("narrow", "allowed-workspaces", one).Want(t, 422)
 		pool("stray", "allowed-workspaces", foreign).Want(t, 422)
 		pool("stray", "allowed-projects", "prj-nowhere").Want(t, 422)
+		// A malformed list is no empty one.
+		for _, bad := range []any{nil, "all", map[string]any{"id": one}, []any{nil}, []any{"x"}} {
+			doc := servertest.Doc("agent-pools", map[string]any{})
+			doc["data"].(map[string]any)["relationships"] = map[string]any{"allowed-workspaces": map[string]any{"data": bad}}
+			w.admin.Do(t, "PATCH", "/api/v2/agent-pools/"+p, doc).Want(t, 422)
+		}
 		choose := func(ws string) servertest.Answer {
 			return w.admin.Do(t, "PATCH", "/api/v2/workspaces/"+ws, servertest.Doc("workspaces", map[string]any{"execution-mode": "agent", "agent-pool-id": p}))
 		}

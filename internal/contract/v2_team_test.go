@@ -207,6 +207,9 @@ func TestV2InvitationsBecomeMemberships(t *testing.T) {
 		if us := late.Get(t, "/api/v2/teams/"+team).Want(t, 200).One(t); us.Int("users-count") != 1 {
 			t.Errorf("%+v", us)
 		}
+		if l := late.Get(t, "/api/v2/teams/"+team+"/relationships/organization-memberships").Want(t, 200).List(t); len(l) != 1 || l[0].ID != m.ID {
+			t.Errorf("the team's memberships: %+v", l)
+		}
 		for query, n := range map[string]int{"?filter[status]=invited": 0, "?filter[status]=active": 2, "?q=LATE": 1, "?filter[email]=late@example.com,nobody@example.com": 1} {
 			if l := w.admin.Get(t, "/api/v2/organizations/acme/organization-memberships"+query).Want(t, 200).List(t); len(l) != n {
 				t.Errorf("%s lists %d", query, len(l))

@@ -199,6 +199,27 @@ func (r Rels) IDs(name string) []core.ID {
 	return out
 }
 
+// Given returns the ids of a to-many relationship, and whether it was in the
+// document at all. What is not a list of identifiers is Invalid: taken for an
+// empty list, it would remove everything.
+func (r Rels) Given(name string) (ids []core.ID, given bool, err error) {
+	rel, given := r[name]
+	if !given {
+		return nil, false, nil
+	}
+	var refs []*Ref
+	if json.Unmarshal(rel.Data, &refs) != nil || refs == nil {
+		return nil, true, core.Errorf(core.Invalid, "must be a list of identifiers").InField(name)
+	}
+	for _, ref := range refs {
+		if ref == nil || ref.ID == "" {
+			return nil, true, core.Errorf(core.Invalid, "must be a list of identifiers").InField(name)
+		}
+		ids = append(ids, core.ID(ref.ID))
+	}
+	return ids, true, nil
+}
+
 // Decode reads a document of the given type and its attributes into attrs.
 // A client that leaves the type out is forgiven; another type is not.
 func Decode(r io.Reader, typ string, attrs any) (Rels, error) {
