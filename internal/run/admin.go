@@ -41,7 +41,7 @@ func (s *Service) AdminList(ctx context.Context, f AdminFilter, p jsonapi.Page) 
 	if err := authz.SiteAdmin(ctx); err != nil {
 		return nil, 0, err
 	}
-	cond, args := Filter{Statuses: f.Statuses, Since: f.From, PlanOnly: true}.condition(nil)
+	cond, args := Filter{Statuses: f.Statuses, Since: f.From, PlanOnly: true}.condition(nil, `1 = 1`)
 	add := func(c string, v any) {
 		args = append(args, v)
 		cond += ` AND ` + strings.ReplaceAll(c, "?", db.In(len(args), 1))
