@@ -21,7 +21,7 @@ func VisibleWorkspaces(s core.Subject, n int) (cond string, arg any) {
 		// Its own, and those that share their state with it.
 		return strings.ReplaceAll(`(w.id = $N OR EXISTS (SELECT 1 FROM workspace own WHERE own.id = $N AND own.org_id = w.org_id
 			AND (w.share_all OR w.share_project AND w.project_id = own.project_id))
-			OR w.id IN (SELECT c.workspace_id FROM remote_state_consumer c WHERE c.consumer_id = $N))`, "$N", fmt.Sprintf("$%d", n)), s.Workspace
+			OR w.share_project = false AND w.id IN (SELECT c.workspace_id FROM remote_state_consumer c WHERE c.consumer_id = $N))`, "$N", fmt.Sprintf("$%d", n)), s.Workspace
 	}
 	return fmt.Sprintf(`w.id = $%d`, n), core.ID("")
 }

@@ -48,6 +48,7 @@ const MaxValue = 256 << 10
 
 var (
 	terraformKey = regexp.MustCompile(`^[\pL\pN_][\pL\pN_-]*$`)
+	bareWord     = regexp.MustCompile(`^[\pL_][\pL\pN_-]*$`)
 	envKey       = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_-]*$`)
 )
 
@@ -70,7 +71,8 @@ func (v *Variable) validate() error {
 		if v.Category == Env {
 			return core.Errorf(core.Invalid, "an environment variable is plain text, not HCL").InField("hcl")
 		}
-		if err := executor.ValidateHCL(v.Value); err != nil {
+		// A bare word is stored: which words mean something is the engine's to say.
+		if err := executor.ValidateHCL(v.Value); err != nil && !bareWord.MatchString(v.Value) {
 			return core.Wrap(err, core.Invalid, "is not a valid HCL value: "+core.Message(err)).InField("value")
 		}
 	}

@@ -27,7 +27,7 @@ func (s *Service) Consumers(ctx context.Context, id core.ID, p jsonapi.Page) (vs
 		case w.ShareAll:
 			q.add(`w.org_id = ? AND w.id <> ?`, w.OrgID, w.ID)
 		case w.ShareProject:
-			q.add(`(w.project_id = ? AND w.id <> ? OR w.id IN (SELECT c.consumer_id FROM remote_state_consumer c WHERE c.workspace_id = ?))`, w.ProjectID, w.ID, w.ID)
+			q.add(`w.project_id = ? AND w.id <> ?`, w.ProjectID, w.ID)
 		default:
 			q.add(`w.id IN (SELECT c.consumer_id FROM remote_state_consumer c WHERE c.workspace_id = ?)`, w.ID)
 		}

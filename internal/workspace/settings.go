@@ -58,6 +58,8 @@ func (w *Workspace) validate() error {
 		return core.Errorf(core.Invalid, "must be text of at most 255 bytes").InField("source-name")
 	case (w.SourceURL == "") != (w.SourceName == ""):
 		return core.Errorf(core.Invalid, "must come with source-name, and it with source-url").InField("source-url")
+	case w.ShareAll && w.ShareProject:
+		return core.Errorf(core.Invalid, "Project remote state cannot be enabled when global remote state sharing is enabled").InField("project-remote-state")
 	case len(w.TriggerPrefixes) > 0 && len(w.TriggerPatterns) > 0:
 		return core.Errorf(core.Invalid, "cannot be set together with trigger-prefixes").InField("trigger-patterns")
 	}

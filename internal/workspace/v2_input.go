@@ -68,6 +68,14 @@ func (in *input) apply(w *Workspace) {
 	unlessNull(in.Speculative, &w.Speculative)
 	unlessNull(in.ShareAll, &w.ShareAll)
 	unlessNull(in.ShareProject, &w.ShareProject)
+	// The wider way to share takes the place of the narrower, and the other way
+	// round; to ask for both is a mistake.
+	if in.ShareAll.Value && !in.ShareProject.Set {
+		w.ShareProject = false
+	}
+	if in.ShareProject.Value && !in.ShareAll.Set {
+		w.ShareAll = false
+	}
 	in.applyMode(w)
 	// One way to name paths takes the place of the other.
 	if in.TriggerPatterns.Apply(&w.TriggerPatterns); len(in.TriggerPatterns.Value) > 0 && !in.TriggerPrefixes.Set {
