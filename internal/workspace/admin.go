@@ -39,11 +39,13 @@ func (s *Service) AdminList(ctx context.Context, f AdminFilter, p jsonapi.Page) 
 		q.add(`EXISTS (SELECT 1 FROM run x WHERE x.id = w.run_id AND x.status IN (`+marks(len(args))+`))`, args...)
 	}
 	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
-		vs, n, err := page(ctx, tx, q, order+`, w.id`, p)
+		if total, err = q.count(ctx, tx); err != nil {
+			return err
+		}
+		vs, err := page(ctx, tx, q, total, order+`, w.id`, p)
 		for _, v := range vs {
 			ws = append(ws, v.Workspace)
 		}
-		total = n
 		return err
 	})
 	return ws, total, err

@@ -31,7 +31,9 @@ func (s *Service) Consumers(ctx context.Context, id core.ID, p jsonapi.Page) (vs
 		default:
 			q.add(`w.id IN (SELECT c.consumer_id FROM remote_state_consumer c WHERE c.workspace_id = ?)`, w.ID)
 		}
-		vs, total, err = page(ctx, tx, q, "w.name_key", p)
+		if total, err = q.count(ctx, tx); err == nil {
+			vs, err = page(ctx, tx, q, total, "w.name_key", p)
+		}
 		return err
 	})
 	return vs, total, err

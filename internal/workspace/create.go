@@ -226,7 +226,7 @@ func (s *Service) remove(ctx context.Context, tx *db.Tx, w Workspace, safe bool)
 	if _, err := tx.Exec(ctx, `DELETE FROM tag_binding WHERE owner_id = $1`, w.ID); err != nil {
 		return err
 	}
-	if _, err := tx.Exec(ctx, `DELETE FROM workspace WHERE id = $1`, w.ID); err != nil {
+	if err := drop(ctx, tx, w); err != nil {
 		return err
 	}
 	return w.note(ctx, tx, "destroy")

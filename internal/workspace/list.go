@@ -57,13 +57,17 @@ func (w *where) String() string { return strings.Join(w.conds, " AND ") }
 // marks writes n times ?, with commas between.
 func marks(n int) string { return strings.TrimSuffix(strings.Repeat("?,", n), ",") }
 
-func (f Filter) where(s core.Subject, org core.ID) (*where, error) {
+// where is the condition of a list. Who sees all workspaces of the organization
+// spares the database the question for each.
+func (f Filter) where(s core.Subject, org core.ID, seesAll bool) (*where, error) {
 	if len(f.Tags)+len(f.ExcludeTags)+len(f.Tagged)+len(f.RunStatus) > maxFilters {
 		return nil, core.Errorf(core.Malformed, "more than %d filters", maxFilters)
 	}
-	visible, arg := authz.VisibleWorkspaces(s, 1)
-	q := &where{conds: []string{visible}, args: []any{arg}}
-	q.add(`w.org_id = ?`, org)
+	q := &where{conds: []string{`w.org_id = $1`}, args: []any{org}}
+	if !seesAll {
+		visible, arg := authz.VisibleWorkspaces(s, 2)
+		q.conds, q.args = append(q.conds, visible), append(q.args, arg)
+	}
 	if f.Name != "" {
 		q.add(`w.name_key LIKE ? ESCAPE '\'`, "%"+likeSpecial.Replace(strings.ToLower(f.Name))+"%")
 	}
@@ -118,33 +122,63 @@ func (s *Service) List(ctx context.Context, org string, f Filter, p jsonapi.Page
 		if err != nil {
 			return err
 		}
-		q, err := f.where(authz.Subject(ctx), o.ID)
+		rights, err := authz.OrgRights(ctx, tx, o.ID)
 		if err != nil {
 			return err
 		}
-		vs, total, err = page(ctx, tx, q, order, p)
+		_, each := core.OrgWide(rights)
+		q, err := f.where(authz.Subject(ctx), o.ID, each.Has(core.ReadWorkspace))
+		if err != nil {
+			return err
+		}
+		if len(q.conds) == 1 {
+			total, err = db.One(ctx, tx, db.Int, `SELECT COALESCE((SELECT n FROM workspace_count WHERE org_id = $1), 0)`, o.ID)
+		} else {
+			total, err = q.count(ctx, tx)
+		}
+		if err == nil {
+			vs, err = page(ctx, tx, q, total, order, p)
+		}
 		return err
 	})
 	return vs, total, err
 }
 
-// page loads the page p of the workspaces that meet q.
-func page(ctx context.Context, tx *db.Tx, q *where, order string, p jsonapi.Page) (vs []View, total int64, err error) {
-	if total, err = db.One(ctx, tx, db.Int, `SELECT count(*) FROM workspace w WHERE `+q.String(), q.args...); err != nil || total <= int64(p.Offset()) {
-		return nil, total, err
+// count counts the workspaces that meet q.
+func (w *where) count(ctx context.Context, tx *db.Tx) (int64, error) {
+	return db.One(ctx, tx, db.Int, `SELECT count(*) FROM workspace w WHERE `+w.String(), w.args...)
+}
+
+// page loads the page p of the total workspaces that meet q. It looks the page
+// up first and the workspaces' settings after, so that those of other pages
+// are not read.
+func page(ctx context.Context, tx *db.Tx, q *where, total int64, order string, p jsonapi.Page) ([]View, error) {
+	if total <= int64(p.Offset()) {
+		return nil, nil
 	}
 	join := ""
 	if strings.Contains(order, "r.") {
 		join = ` LEFT JOIN run r ON r.id = w.run_id`
 	}
 	n := len(q.args)
-	ws, err := db.All(ctx, tx, scan, `SELECT `+columns+from+join+` WHERE `+q.String()+` ORDER BY `+order+` LIMIT `+db.In(n+1, 1)+` OFFSET `+db.In(n+2, 1),
+	ids, err := db.All(ctx, tx, db.ID, `SELECT w.id FROM workspace w`+join+` WHERE `+q.String()+` ORDER BY `+order+` LIMIT `+db.In(n+1, 1)+` OFFSET `+db.In(n+2, 1),
 		append(q.args, p.Size, p.Offset())...)
-	if err != nil {
-		return nil, total, err
+	if err != nil || len(ids) == 0 {
+		return nil, err
 	}
-	vs, err = Views(ctx, tx, ws)
-	return vs, total, err
+	found, err := db.All(ctx, tx, scan, `SELECT `+columns+from+` WHERE w.id IN (`+db.In(1, len(ids))+`)`, args(ids)...)
+	if err != nil {
+		return nil, err
+	}
+	at := make(map[core.ID]int, len(ids))
+	for i, id := range ids {
+		at[id] = i
+	}
+	ws := make([]Workspace, len(ids))
+	for _, w := range found {
+		ws[at[w.ID]] = w
+	}
+	return Views(ctx, tx, ws)
 }
 
 // Resources makes the documents of workspaces that the subject of ctx may see,

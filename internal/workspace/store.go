@@ -99,7 +99,24 @@ func insert(ctx context.Context, tx *db.Tx, w Workspace) error {
 	vs := w.values()
 	_, err := tx.Exec(ctx, `INSERT INTO workspace (`+settingColumns+`, id, org_id, source, created_at) VALUES (`+db.In(1, len(vs)+4)+`)`,
 		append(vs, w.ID, w.OrgID, w.Source, w.CreatedAt)...)
+	if err != nil {
+		return err
+	}
+	return count(ctx, tx, w.OrgID, 1)
+}
+
+// count keeps the number of an organization's workspaces.
+func count(ctx context.Context, tx *db.Tx, org core.ID, by int64) error {
+	_, err := tx.Exec(ctx, `INSERT INTO workspace_count (org_id, n) VALUES ($1, $2) ON CONFLICT (org_id) DO UPDATE SET n = workspace_count.n + excluded.n`, org, by)
 	return err
+}
+
+// drop deletes a workspace after which everything has been cleaned up.
+func drop(ctx context.Context, tx *db.Tx, w Workspace) error {
+	if _, err := tx.Exec(ctx, `DELETE FROM workspace WHERE id = $1`, w.ID); err != nil {
+		return err
+	}
+	return count(ctx, tx, w.OrgID, -1)
 }
 
 func update(ctx context.Context, tx *db.Tx, w Workspace) error {

@@ -52,7 +52,7 @@ type attributes struct {
 	LatestChangeAt       time.Time       `json:"latest-change-at"`
 	SettingOverwrites    map[string]bool `json:"setting-overwrites"`
 	Actions              map[string]bool `json:"actions"`
-	Permissions          map[string]bool `json:"permissions"`
+	Permissions          can             `json:"permissions"`
 }
 
 func orEmpty(list []string) []string {
@@ -62,15 +62,54 @@ func orEmpty(list []string) []string {
 	return list
 }
 
-func permissions(c core.Right) map[string]bool {
-	return map[string]bool{
-		"can-update": c.Has(core.ChangeSettings), "can-destroy": c.Has(core.DeleteWorkspace), "can-force-delete": c.Has(core.DeleteWorkspace),
-		"can-queue-run": c.Has(core.QueuePlan), "can-queue-apply": c.Has(core.ApplyRuns), "can-queue-destroy": c.Has(core.ApplyRuns),
-		"can-read-run": c.Has(core.ReadRuns), "can-read-variable": c.Has(core.ReadVariables), "can-update-variable": c.Has(core.WriteVariables),
-		"can-read-state-versions": c.Has(core.ReadState), "can-read-state-outputs": c.Has(core.ReadOutputs), "can-create-state-versions": c.Has(core.WriteState),
-		"can-lock": c.Has(core.LockWorkspace), "can-unlock": c.Has(core.LockWorkspace), "can-force-unlock": c.Has(core.ForceUnlock),
-		"can-read-settings": c.Has(core.ReadWorkspace), "can-manage-tags": c.Has(core.ChangeSettings), "can-manage-run-tasks": c.Has(core.AttachRunTasks),
-		"can-manage-assessments": c.Has(core.ChangeSettings), "can-read-assessment-results": c.Has(core.ReadRuns), "can-manage-hyok": false,
+// can is what a caller may do, as a struct: a map of that many names would cost
+// more to write than all the rest of a workspace.
+type can struct {
+	Update                bool `json:"can-update"`
+	Destroy               bool `json:"can-destroy"`
+	ForceDelete           bool `json:"can-force-delete"`
+	QueueRun              bool `json:"can-queue-run"`
+	QueueApply            bool `json:"can-queue-apply"`
+	QueueDestroy          bool `json:"can-queue-destroy"`
+	ReadRun               bool `json:"can-read-run"`
+	ReadVariable          bool `json:"can-read-variable"`
+	UpdateVariable        bool `json:"can-update-variable"`
+	ReadStateVersions     bool `json:"can-read-state-versions"`
+	ReadStateOutputs      bool `json:"can-read-state-outputs"`
+	CreateStateVersions   bool `json:"can-create-state-versions"`
+	Lock                  bool `json:"can-lock"`
+	Unlock                bool `json:"can-unlock"`
+	ForceUnlock           bool `json:"can-force-unlock"`
+	ReadSettings          bool `json:"can-read-settings"`
+	ManageTags            bool `json:"can-manage-tags"`
+	ManageRunTasks        bool `json:"can-manage-run-tasks"`
+	ManageAssessments     bool `json:"can-manage-assessments"`
+	ReadAssessmentResults bool `json:"can-read-assessment-results"`
+	ManageHyok            bool `json:"can-manage-hyok"`
+}
+
+func permissions(c core.Right) can {
+	return can{
+		Update:                c.Has(core.ChangeSettings),
+		Destroy:               c.Has(core.DeleteWorkspace),
+		ForceDelete:           c.Has(core.DeleteWorkspace),
+		QueueRun:              c.Has(core.QueuePlan),
+		QueueApply:            c.Has(core.ApplyRuns),
+		QueueDestroy:          c.Has(core.ApplyRuns),
+		ReadRun:               c.Has(core.ReadRuns),
+		ReadVariable:          c.Has(core.ReadVariables),
+		UpdateVariable:        c.Has(core.WriteVariables),
+		ReadStateVersions:     c.Has(core.ReadState),
+		ReadStateOutputs:      c.Has(core.ReadOutputs),
+		CreateStateVersions:   c.Has(core.WriteState),
+		Lock:                  c.Has(core.LockWorkspace),
+		Unlock:                c.Has(core.LockWorkspace),
+		ForceUnlock:           c.Has(core.ForceUnlock),
+		ReadSettings:          c.Has(core.ReadWorkspace),
+		ManageTags:            c.Has(core.ChangeSettings),
+		ManageRunTasks:        c.Has(core.AttachRunTasks),
+		ManageAssessments:     c.Has(core.ChangeSettings),
+		ReadAssessmentResults: c.Has(core.ReadRuns),
 	}
 }
 

@@ -3,6 +3,7 @@
 package workspace
 
 import (
+	"cmp"
 	"context"
 	"strings"
 	"time"
@@ -148,7 +149,7 @@ const MaxV1Name = 50
 // a transaction of the caller's. It is how both APIs get from names to a
 // workspace.
 func Find(ctx context.Context, tx *db.Tx, org, name string) (Workspace, error) {
-	w, err := db.One(ctx, tx, scan, `SELECT `+columns+from+` WHERE o.name_key = $1 AND w.name_key = $2`, strings.ToLower(org), strings.ToLower(name))
+	w, err := named(ctx, tx, org, name)
 	if err != nil {
 		return Workspace{}, err
 	}
@@ -156,6 +157,10 @@ func Find(ctx context.Context, tx *db.Tx, org, name string) (Workspace, error) {
 		return Workspace{}, err
 	}
 	return w, nil
+}
+
+func named(ctx context.Context, tx *db.Tx, org, name string) (Workspace, error) {
+	return db.One(ctx, tx, scan, `SELECT `+columns+from+` WHERE o.name_key = $1 AND w.name_key = $2`, strings.ToLower(org), strings.ToLower(name))
 }
 
 // Get returns a workspace by id if the subject of ctx has every right of want.
@@ -181,23 +186,30 @@ type View struct {
 
 // ByName returns a workspace by organization and name.
 func (s *Service) ByName(ctx context.Context, org, name string) (v View, err error) {
-	return s.view(ctx, func(ctx context.Context, tx *db.Tx) (Workspace, error) { return Find(ctx, tx, org, name) })
+	return s.view(ctx, func(ctx context.Context, tx *db.Tx) (Workspace, error) { return named(ctx, tx, org, name) })
 }
 
 // ByID returns a workspace by id.
 func (s *Service) ByID(ctx context.Context, id core.ID) (v View, err error) {
-	return s.view(ctx, func(ctx context.Context, tx *db.Tx) (Workspace, error) { return Get(ctx, tx, id, 0) })
+	return s.view(ctx, func(ctx context.Context, tx *db.Tx) (Workspace, error) { return Load(ctx, tx, id) })
 }
 
 func (s *Service) view(ctx context.Context, load func(context.Context, *db.Tx) (Workspace, error)) (v View, err error) {
 	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
 		w, err := load(ctx, tx)
-		if err == nil {
-			v, err = viewOf(ctx, tx, w)
+		if err != nil {
+			return err
+		}
+		if v, err = viewOf(ctx, tx, w); err == nil && !v.Can.Has(core.ReadWorkspace) {
+			// Why not is the policy point's to say.
+			err = cmp.Or(authz.Workspace(ctx, tx, w.ID, core.ReadWorkspace), authz.ErrHidden())
 		}
 		return err
 	})
-	return v, err
+	if err != nil {
+		return View{}, err
+	}
+	return v, nil
 }
 
 func viewOf(ctx context.Context, tx *db.Tx, w Workspace) (View, error) {
