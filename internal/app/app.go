@@ -19,6 +19,7 @@ import (
 	"interlock/internal/account"
 	"interlock/internal/admin"
 	"interlock/internal/agentpool"
+	"interlock/internal/autodestroy"
 	"interlock/internal/blob"
 	"interlock/internal/bus"
 	"interlock/internal/config"
@@ -233,7 +234,9 @@ func (s *Server) wire(context.Context) error {
 	triggers := &runtrigger.Service{DB: s.db, Runs: s.runs}
 	s.runs.Told = append(s.runs.Told, triggers.Told)
 	s.runs.AfterApplied = append(s.runs.AfterApplied, triggers.Queue)
-	s.runs.Sweeps = append(s.runs.Sweeps, triggers.Queue)
+	destroyer := &autodestroy.Service{DB: s.db, Runs: s.runs}
+	s.runs.AfterApplied = append(s.runs.AfterApplied, destroyer.Sweep)
+	s.runs.Sweeps = append(s.runs.Sweeps, triggers.Queue, destroyer.Sweep)
 
 	rt := web.NewRouter(s.accounts.Identify, s.accounts.IdentifySession, strings.HasPrefix(s.URL, "https:"), s.metrics.observe)
 	for _, f := range []interface{ Routes(*web.Router) }{

@@ -226,5 +226,19 @@ func TestV2StateSharingAndKeys(t *testing.T) {
 			got.Items[0].CurrentStateVersion.DownloadURL == "" || got.Items[0].Organization.Email == "" {
 			t.Errorf("list with what belongs to it: %+v", got.Items)
 		}
+
+		// The time to destroy the source has come; the next apply anywhere looks.
+		past := tfe.NullableTime(time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC))
+		must[*tfe.Workspace](t)(w.c.Workspaces.UpdateByID(ctx, src.ID, tfe.WorkspaceUpdateOptions{AutoDestroyAt: past}))
+		w.await(w.run(dst, tfe.RunCreateOptions{AutoApply: tfe.Bool(true), AllowEmptyApply: tfe.Bool(true)}).ID, tfe.RunApplied)
+		for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+			if runs = must[*tfe.RunList](t)(w.c.Runs.List(ctx, src.ID, nil)); len(runs.Items) == 2 {
+				break
+			}
+		}
+		if len(runs.Items) != 2 || !runs.Items[0].IsDestroy {
+			t.Fatalf("%d runs, no destroy run", len(runs.Items))
+		}
+		w.await(runs.Items[0].ID, tfe.RunApplied)
 	})
 }

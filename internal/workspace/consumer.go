@@ -130,3 +130,24 @@ func DropSSHKey(ctx context.Context, tx *db.Tx, key core.ID) error {
 	_, err := tx.Exec(ctx, `UPDATE workspace SET ssh_key_id = '' WHERE ssh_key_id = $1`, key)
 	return err
 }
+
+// destroyerSet notes who set the automatic destruction of a workspace.
+func destroyerSet(ctx context.Context, tx *db.Tx, before, after Workspace) error {
+	same := before.AutoDestroyAt == after.AutoDestroyAt || before.AutoDestroyAt != nil && after.AutoDestroyAt != nil && before.AutoDestroyAt.Equal(*after.AutoDestroyAt)
+	if same && before.AutoDestroyAfter == after.AutoDestroyAfter && before.InheritsAutoDestroy == after.InheritsAutoDestroy {
+		return nil
+	}
+	_, err := tx.Exec(ctx, `UPDATE workspace SET auto_destroy_by = $2 WHERE id = $1`, after.ID, authz.Subject(ctx).ID)
+	return err
+}
+
+// DestroyQueued takes note that the automatic destruction of a workspace was
+// dealt with, and returns who had set it.
+func DestroyQueued(ctx context.Context, tx *db.Tx, w Workspace) (by core.ID, err error) {
+	by, err = db.One(ctx, tx, db.ID, `SELECT CASE WHEN w.auto_destroy_at IS NULL AND w.inherits_auto_destroy THEN p.auto_destroy_by ELSE w.auto_destroy_by END
+		FROM workspace w JOIN project p ON p.id = w.project_id WHERE w.id = $1`, w.ID)
+	if err == nil {
+		_, err = tx.Exec(ctx, `UPDATE workspace SET auto_destroy_at = NULL, changed_at = $2 WHERE id = $1`, w.ID, tx.Now())
+	}
+	return by, err
+}

@@ -82,6 +82,9 @@ func (s *Service) CreateIn(ctx context.Context, tx *db.Tx, org, hint string, w W
 	if err != nil {
 		return w, err
 	}
+	if err := destroyerSet(ctx, tx, Defaults(), w); err != nil {
+		return w, err
+	}
 	if err := s.bind(ctx, tx, workspaceOwner(w), tags, bindFree); err != nil {
 		return w, err
 	}
@@ -141,6 +144,9 @@ func (s *Service) Update(ctx context.Context, id core.ID, change func(*Workspace
 			return core.Errorf(core.Invalid, "has already been taken").InField("name")
 		}
 		if err != nil {
+			return err
+		}
+		if err := destroyerSet(ctx, tx, before, v.Workspace); err != nil {
 			return err
 		}
 		for _, t := range tags {

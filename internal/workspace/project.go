@@ -240,8 +240,9 @@ func saveProject(ctx context.Context, tx *db.Tx, p Project) error {
 	if !p.OwnMode {
 		mode, pool = "", ""
 	}
-	_, err := tx.Exec(ctx, `UPDATE project SET name = $2, name_key = $3, description = $4, own_mode = $5, execution_mode = $6, agent_pool_id = $7, auto_destroy_after = $8 WHERE id = $1`,
-		p.ID, p.Name, strings.ToLower(p.Name), p.Description, p.OwnMode, mode, pool, p.AutoDestroyAfter)
+	_, err := tx.Exec(ctx, `UPDATE project SET name = $2, name_key = $3, description = $4, own_mode = $5, execution_mode = $6, agent_pool_id = $7,
+			auto_destroy_by = CASE WHEN auto_destroy_after = $8 THEN auto_destroy_by ELSE $9 END, auto_destroy_after = $8 WHERE id = $1`,
+		p.ID, p.Name, strings.ToLower(p.Name), p.Description, p.OwnMode, mode, pool, p.AutoDestroyAfter, authz.Subject(ctx).ID)
 	return taken(err, "name")
 }
 
