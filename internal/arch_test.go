@@ -121,7 +121,7 @@ var owners = map[string]string{
 	"varset": "variable", "varset_target": "variable", "varset_variable": "variable", "ssh_key": "sshkey", "run_trigger": "runtrigger", "run_trigger_due": "runtrigger",
 	"tag": "workspace", "tag_binding": "workspace", "reserved_tag_key": "workspace", "remote_state_consumer": "workspace",
 	"run": "run", "phase": "run", "log_chunk": "run", "run_event": "run", "comment": "run", "schema_migration": "db",
-	"workspace_count": "workspace", "login_code":   "login",
+	"workspace_count": "workspace", "login_code": "login",
 	"notification": "notify", "delivery": "notify", "plan_export": "planexport",
 }
 

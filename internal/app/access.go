@@ -3,6 +3,7 @@ package app
 import (
 	"interlock/internal/account"
 	"interlock/internal/db"
+	"interlock/internal/retention"
 	"interlock/internal/web"
 )
 
@@ -19,6 +20,11 @@ func (s *Server) Accounts() *account.Service { return s.accounts }
 // Signer makes and checks the capabilities in the paths of uploads, downloads
 // and logs.
 func (s *Server) Signer() *web.Signer { return s.signer }
+
+// Retention is the service that deletes what has become too old.
+func (s *Server) Retention() *retention.Service {
+	return &retention.Service{DB: s.db, States: s.states, Configs: s.configs}
+}
 
 // DataDir is the directory that the server holds.
 func (s *Server) DataDir() string { return s.cfg.DataDir }

@@ -258,6 +258,7 @@ func (s *Server) openQueue(ctx context.Context) (err error) {
 	kinds := jobs.NewKinds()
 	s.notify.Jobs(kinds)
 	s.exports.Jobs(kinds)
+	s.Retention().Jobs(kinds)
 	s.queue, err = jobs.Open(ctx, s.db.Postgres(), filepath.Join(s.cfg.DataDir, "jobs.db"), kinds)
 	s.notify.Queue, s.exports.Queue = s.queue, s.queue
 	return err

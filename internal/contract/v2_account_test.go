@@ -1,11 +1,13 @@
 package contract_test
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
 
+	"interlock/internal/db"
 	"interlock/internal/db/dbtest"
 	"interlock/internal/servertest"
 )
@@ -251,5 +253,55 @@ func TestV2OwnAccount(t *testing.T) {
 		password(servertest.Password, "a third password", "a third password").Want(t, 422)
 		other.Get(t, "/api/v2/users/"+u.ID+"/authentication-tokens").Want(t, 404)
 		other.Get(t, "/api/v2/users/"+u.ID).Want(t, 404)
+	})
+}
+
+// A rule of retention deletes the bytes of what is too old, keeps what is
+// current, and is overruled by the workspace's own.
+func TestV2RetentionIsWorkedOff(t *testing.T) {
+	dbtest.EachURL(t, func(t *testing.T, dsn string) {
+		w := newTeamWorld(t, dsn)
+		const rule = "/api/v2/organizations/acme/relationships/data-retention-policy"
+		older := func(days any) map[string]any {
+			return servertest.Doc("data-retention-policy-delete-olders", map[string]any{"delete-older-than-n-days": days})
+		}
+		for _, bad := range []any{0, -1, "ten", nil, 1_000_000} {
+			w.admin.Do(t, "POST", rule, older(bad)).Want(t, 422)
+		}
+		member, _ := w.in("ann", "manage-workspaces")
+		member.Do(t, "POST", rule, older(30)).Want(t, 404)
+		swept, kept := w.admin.Workspace(t, "acme", "swept", nil), w.admin.Workspace(t, "acme", "kept", nil)
+		var ids []string
+		for _, ws := range []string{swept, kept} {
+			for range 2 {
+				ids = append(ids, w.admin.Upload(t, ws, map[string]string{"main.tf": "output \"x\" {\n  value = 1\n}\n"}, map[string]any{"auto-queue-runs": false}))
+			}
+		}
+		err := w.s.App.DB().Do(t.Context(), func(ctx context.Context, tx *db.Tx) error {
+			_, err := tx.Exec(ctx, `UPDATE config_version SET created_at = $1`, tx.Now().AddDate(0, 0, -40))
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		check := func(want ...string) {
+			t.Helper()
+			if err := w.s.App.Retention().Sweep(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			for i, id := range ids {
+				if got := w.admin.Get(t, "/api/v2/configuration-versions/"+id).Want(t, 200).One(t).Str("status"); got != want[i] {
+					t.Errorf("configuration %d is %s, want %s", i, got, want[i])
+				}
+			}
+		}
+		const up, gone = "uploaded", "backing_data_permanently_deleted"
+		check(up, up, up, up)
+		w.admin.Do(t, "POST", rule, older(60)).Want(t, 201)
+		check(up, up, up, up)
+		w.admin.Do(t, "POST", rule, older(30)).Want(t, 201)
+		w.admin.Do(t, "POST", "/api/v2/workspaces/"+kept+"/relationships/data-retention-policy", servertest.Doc("data-retention-policy-dont-deletes", map[string]any{})).Want(t, 200, 201)
+		check(gone, up, up, up)
+		w.admin.Do(t, "DELETE", rule, nil).Want(t, 204)
 	})
 }
