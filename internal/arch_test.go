@@ -123,6 +123,8 @@ var owners = map[string]string{
 	"run": "run", "phase": "run", "log_chunk": "run", "run_event": "run", "comment": "run", "schema_migration": "db",
 	"workspace_count": "workspace", "login_code": "login",
 	"notification": "notify", "delivery": "notify", "plan_export": "planexport",
+	"registry_module": "registry", "registry_module_version": "registry", "registry_provider": "registry", "registry_provider_version": "registry",
+	"registry_provider_platform": "registry", "registry_tag": "registry", "gpg_key": "registry",
 }
 
 func TestATableIsWrittenByOnePackage(t *testing.T) {

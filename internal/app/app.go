@@ -31,6 +31,7 @@ import (
 	"interlock/internal/notify"
 	"interlock/internal/outbound"
 	"interlock/internal/planexport"
+	"interlock/internal/registry"
 	"interlock/internal/run"
 	"interlock/internal/runner"
 	"interlock/internal/runtrigger"
@@ -242,6 +243,7 @@ func (s *Server) wire(context.Context) error {
 	for _, f := range []interface{ Routes(*web.Router) }{
 		s.accounts, s.workspaces, s.variables, s.configs, s.states, s.runs, s.notify, s.exports,
 		&login.Service{DB: s.db, Box: s.box, Accounts: s.accounts},
+		&registry.Service{DB: s.db, Blobs: s.blobs, Signer: s.signer, Dir: filepath.Join(s.cfg.DataDir, "registry")},
 		&agentpool.Service{DB: s.db, Accounts: s.accounts},
 		&sshkey.Service{DB: s.db, Box: s.box, Workspaces: s.workspaces}, triggers,
 		&admin.Service{DB: s.db, Accounts: s.accounts, Workspaces: s.workspaces, Runs: s.runs, LookAgain: func() { s.bus.Publish(run.DispatchTopic) }},

@@ -28,6 +28,7 @@ func discovery(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "public, max-age=300")
 	web.WriteJSON(w, r, map[string]any{
 		"tfe.v2": "/api/v2/", "tfe.v2.1": "/api/v2/", "tfe.v2.2": "/api/v2/", "state.v2": "/api/v2/",
+		"modules.v1": "/api/registry/v1/modules/", "providers.v1": "/api/registry/v1/providers/",
 		"login.v1": map[string]any{"client": clientID, "grant_types": []string{"authz_code"},
 			"authz": "/oauth/authorize", "token": "/oauth/token", "ports": []int{firstPort, lastPort}},
 	})
