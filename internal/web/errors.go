@@ -73,12 +73,19 @@ func writeV2Error(w http.ResponseWriter, r *http.Request, err error) {
 	case core.Internal:
 		out.Detail = "something went wrong on our side; the server's log knows more under request " + w.Header().Get("X-Request-Id")
 	default:
-		e, _ := errors.AsType[*core.Error](err)
-		out.Detail = e.Msg
-		if e.Field != "" {
-			out.Title, out.Detail = "invalid attribute", sentence(e.Field, e.Msg)
-			out.Source = map[string]any{"pointer": "/data/attributes/" + e.Field}
+		var all []v2Error
+		for e, _ := errors.AsType[*core.Error](err); e != nil; e = e.Also {
+			one := out
+			one.Detail = e.Msg
+			if e.Field != "" {
+				one.Title, one.Detail = "invalid attribute", sentence(e.Field, e.Msg)
+				one.Source = map[string]any{"pointer": "/data/attributes/" + e.Field}
+			}
+			all = append(all, one)
 		}
+		retryAfter(w, code)
+		writeJSON(w, r, code, jsonapi.MediaType, map[string]any{"errors": all})
+		return
 	}
 	retryAfter(w, code)
 	writeJSON(w, r, code, jsonapi.MediaType, map[string]any{"errors": []v2Error{out}})
