@@ -35,6 +35,7 @@ type Service struct {
 
 	logins limiter
 	cache  tokenCache
+	site   siteCache
 	setup  setupLink
 }
 

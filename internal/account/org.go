@@ -159,6 +159,9 @@ func (s *Service) CreateOrg(ctx context.Context, o Org) (out Org, err error) {
 	}
 	o.Personal = false
 	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
+		if err := mayCreateOrg(ctx, tx, user); err != nil {
+			return err
+		}
 		out, err = s.addOrg(ctx, tx, o, user)
 		return err
 	})

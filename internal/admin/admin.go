@@ -60,6 +60,13 @@ func (s *Service) Routes(rt *web.Router) {
 	at("GET workspaces/{workspace}", 200, s.workspace)
 	at("DELETE workspaces/{workspace}", 204, s.deleteWorkspace)
 
+	at("GET general-settings", 200, s.general)
+	at("PATCH general-settings", 200, s.updateGeneral)
+	at("GET customization-settings", 200, s.customization)
+	at("PATCH customization-settings", 200, s.updateCustomization)
+	at("GET smtp-settings", 200, s.smtp)
+	at("PATCH smtp-settings", 200, s.updateSMTP)
+
 	at("GET runs", 200, s.runs)
 	rt.V2Raw("POST /api/v2/admin/runs/{run}/actions/force-cancel", s.forceCancel)
 }

@@ -40,6 +40,7 @@ import (
 	"interlock/internal/state"
 	"interlock/internal/variable"
 	"interlock/internal/web"
+	"interlock/internal/web/ui"
 	"interlock/internal/workspace"
 )
 
@@ -240,6 +241,11 @@ func (s *Server) wire(context.Context) error {
 	s.runs.Sweeps = append(s.runs.Sweeps, triggers.Queue, destroyer.Sweep)
 
 	rt := web.NewRouter(s.accounts.Identify, s.accounts.IdentifySession, strings.HasPrefix(s.URL, "https:"), s.metrics.observe)
+	rt.LimitRate(s.accounts.RateLimit)
+	rt.SayTexts(func(ctx context.Context) ui.Texts {
+		t := s.accounts.Texts(ctx)
+		return ui.Texts{Support: t.SupportEmail, Login: t.LoginHelp, Footer: t.Footer, Error: t.Error, NewUser: t.NewUser}
+	})
 	for _, f := range []interface{ Routes(*web.Router) }{
 		s.accounts, s.workspaces, s.variables, s.configs, s.states, s.runs, s.notify, s.exports,
 		&login.Service{DB: s.db, Box: s.box, Accounts: s.accounts},

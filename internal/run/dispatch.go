@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"interlock/internal/account"
 	"interlock/internal/core"
 	"interlock/internal/db"
 	"interlock/internal/secret"
@@ -34,6 +35,7 @@ type Work struct {
 	State     *state.Version // current when the plan began; nil for none
 	Token     secret.Text    // speaks for the run until the phase ends
 	LogSize   int64          // where its log goes on
+	Limit     time.Duration  // how long the phase may take
 }
 
 // Claim takes the next phase for node, or returns nil if nothing waits. For an
@@ -106,6 +108,13 @@ func (s *Service) claimOne(ctx context.Context, node string) (work *Work, again 
 		work = &Work{Run: r, Phase: p, Org: w.OrgName, Workspace: w, State: cur, LogSize: p.LogSize}
 		if work.Token, err = s.Accounts.IssueRunToken(ctx, tx, r.ID); err != nil {
 			return err
+		}
+		plan, apply, err := account.TimeLimits(ctx, tx, r.OrgID)
+		if err != nil {
+			return err
+		}
+		if work.Limit = plan; p.Kind == ApplyPhase {
+			work.Limit = apply
 		}
 		var in frozenInputs
 		if err := variable.OpenFrozen(s.Box, r.ID, r.frozen, &in); err != nil {

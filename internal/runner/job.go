@@ -29,6 +29,7 @@ type job struct {
 	mu              sync.Mutex
 	force, over     bool // why it is stopped
 	shutdown        bool
+	late            bool // it took longer than it may
 }
 
 func (r *Runner) newJob(w *run.Work) *job {
@@ -79,6 +80,8 @@ func (j *job) watch(ctx context.Context) {
 	look := time.NewTicker(pollEvery)
 	defer look.Stop()
 	renewed := time.Now()
+	limit := time.NewTimer(j.w.Limit)
+	defer limit.Stop()
 	handed := j.r.handed
 	for {
 		var sig run.Signal
@@ -94,6 +97,10 @@ func (j *job) watch(ctx context.Context) {
 			} else {
 				j.askStop()
 			}
+			continue
+		case <-limit.C:
+			j.note(func() { j.late = true })
+			j.askStop()
 			continue
 		case <-hints:
 		case <-look.C:
@@ -274,13 +281,16 @@ func canceledByPerson(j *job) bool {
 // said is said in the log.
 func (j *job) verdict(ctx context.Context, cause error, canceled, killed bool, exit int, what string) (run.Outcome, run.Failure) {
 	j.mu.Lock()
-	force, shutdown := j.force, j.shutdown
+	force, shutdown, late := j.force, j.shutdown, j.late
 	j.mu.Unlock()
 	switch {
 	case force:
 		return run.Killed, run.Failure{Code: "force-canceled", Text: "Force-canceled: the engine was killed. State in flight may be lost."}
 	case canceled && shutdown && !canceledByPerson(j):
 		return run.Failed, run.Failure{Code: "server-stopped", Text: "The server was stopped and could not wait for the " + what + " any longer; the engine was asked to stop."}
+	case canceled && late && !canceledByPerson(j):
+		j.log.say("Error: the " + what + " took longer than " + j.w.Limit.String() + ", its limit, and was stopped.")
+		return run.Failed, run.Failure{Code: "time-limit", Text: "The " + what + " took longer than " + j.w.Limit.String() + ", its limit, and was stopped."}
 	case canceled && killed:
 		return run.Canceled, run.Failure{Code: "canceled", Text: "Canceled: the engine did not stop when it was asked to and was killed."}
 	case canceled:

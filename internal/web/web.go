@@ -16,6 +16,7 @@ import (
 	"interlock/internal/authz"
 	"interlock/internal/core"
 	"interlock/internal/jsonapi"
+	"interlock/internal/web/ui"
 )
 
 // maxBody bounds a JSON or form body in bytes. Uploads set their own limit.
@@ -54,12 +55,18 @@ type Router struct {
 	routes []Route
 	cross  *http.CrossOriginProtection
 	stats  func(route string, status int, d time.Duration)
+
+	throttle *throttle
+	texts    func(context.Context) ui.Texts
 }
 
 // NewRouter makes a Router. stats, if not nil, hears of every answered request.
 func NewRouter(token, session Identify, secure bool, stats func(route string, status int, d time.Duration)) *Router {
 	return &Router{Token: token, Session: session, Secure: secure, mux: http.NewServeMux(), cross: http.NewCrossOriginProtection(), stats: stats}
 }
+
+// SayTexts lets the pages say what get returns then.
+func (rt *Router) SayTexts(get func(context.Context) ui.Texts) { rt.texts = get }
 
 // Routes lists what has been mounted, in the order of mounting.
 func (rt *Router) Routes() []Route { return rt.routes }
@@ -106,6 +113,9 @@ func (rt *Router) v2(pattern string, open bool, f func(http.ResponseWriter, *htt
 		r, err := rt.identify(r, false)
 		if err == nil && !open && !authz.Subject(r.Context()).Known() {
 			err = core.Errorf(core.Unknown, "unauthorized")
+		}
+		if err == nil {
+			err = rt.throttle.check(w, r)
 		}
 		if err == nil {
 			err = f(w, r)

@@ -53,6 +53,9 @@ func (s *Service) CreateIn(ctx context.Context, tx *db.Tx, org, hint string, w W
 			return w, err
 		}
 	}
+	if err := roomFor(ctx, tx, o.ID); err != nil {
+		return w, err
+	}
 	if w.Engine == "" {
 		w.Engine = s.DefaultEngine(hint)
 	}

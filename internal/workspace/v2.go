@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 
+	"interlock/internal/account"
 	"interlock/internal/core"
 	"interlock/internal/db"
 	"interlock/internal/jsonapi"
@@ -120,6 +121,13 @@ func (s *Service) v2Create(r *http.Request) (*jsonapi.Doc, error) {
 	}
 	var v View
 	err = s.DB.Do(r.Context(), func(ctx context.Context, tx *db.Tx) error {
+		if !in.ShareAll.Set {
+			site, err := account.SiteOf(ctx, tx)
+			if err != nil {
+				return err
+			}
+			w.ShareAll = site.ShareState && !w.ShareProject
+		}
 		w, err := s.CreateIn(ctx, tx, r.PathValue("org"), hint, w, append(words, tags...)...)
 		if err == nil {
 			v, err = viewOf(ctx, tx, w)
