@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"interlock/internal/audit"
 	"interlock/internal/authz"
 	"interlock/internal/core"
 	"interlock/internal/db"
@@ -147,7 +148,10 @@ func (s *Service) UpdateAdminOrg(ctx context.Context, name string, change func(*
 		_, err := tx.Exec(ctx, `UPDATE organization SET disabled = $2, beta_tools = $3, workspace_limit = $4, plan_limit = $5, apply_limit = $6,
 			shares_modules = $7, shares_providers = $8, updated_at = $9 WHERE id = $1`,
 			a.ID, a.Disabled, a.BetaTools, a.WorkspaceLimit, int64(a.PlanLimit/time.Second), int64(a.ApplyLimit/time.Second), a.SharesModules, a.SharesProviders, tx.Now())
-		return err
+		if err != nil {
+			return err
+		}
+		return audit.Add(ctx, tx, a.ID, "organization", a.ID, "update", map[string]any{"name": a.Name, "disabled": a.Disabled, "workspace-limit": a.WorkspaceLimit})
 	})
 	s.cache.clear()
 	return a, err
@@ -204,8 +208,10 @@ func (s *Service) SetModuleConsumers(ctx context.Context, name string, consumers
 				return err
 			}
 		}
-		_, err = tx.Exec(ctx, `UPDATE organization SET shares_modules = false WHERE id = $1`, a.ID)
-		return err
+		if _, err = tx.Exec(ctx, `UPDATE organization SET shares_modules = false WHERE id = $1`, a.ID); err != nil {
+			return err
+		}
+		return audit.Add(ctx, tx, a.ID, "organization", a.ID, "share_modules", map[string]any{"consumers": consumers})
 	})
 }
 

@@ -3,6 +3,7 @@ package account
 import (
 	"context"
 
+	"interlock/internal/audit"
 	"interlock/internal/authz"
 	"interlock/internal/core"
 	"interlock/internal/db"
@@ -103,7 +104,7 @@ func (s *Service) AdminUser(ctx context.Context, id core.ID) (u AdminUser, err e
 }
 
 // setUser changes one thing of a user that has an account.
-func (s *Service) setUser(ctx context.Context, id core.ID, change func(context.Context, *db.Tx, *AdminUser) error) (u AdminUser, err error) {
+func (s *Service) setUser(ctx context.Context, id core.ID, action string, change func(context.Context, *db.Tx, *AdminUser) error) (u AdminUser, err error) {
 	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
 		if u, err = adminUser(ctx, tx, id); err != nil {
 			return err
@@ -115,7 +116,10 @@ func (s *Service) setUser(ctx context.Context, id core.ID, change func(context.C
 			return err
 		}
 		_, err := tx.Exec(ctx, `UPDATE app_user SET suspended = $2, site_admin = $3, updated_at = $4 WHERE id = $1`, u.ID, u.Suspended, u.SiteAdmin, tx.Now())
-		return err
+		if err != nil {
+			return err
+		}
+		return audit.Add(ctx, tx, "", "user", u.ID, action, map[string]any{"username": u.Username})
 	})
 	s.cache.clear()
 	return u, err
@@ -126,7 +130,7 @@ func own(ctx context.Context, id core.ID) bool { return authz.Subject(ctx).User(
 // SuspendUser keeps a user out: sessions end, tokens are refused until the
 // suspension ends.
 func (s *Service) SuspendUser(ctx context.Context, id core.ID) (AdminUser, error) {
-	return s.setUser(ctx, id, func(ctx context.Context, tx *db.Tx, u *AdminUser) error {
+	return s.setUser(ctx, id, "suspend", func(ctx context.Context, tx *db.Tx, u *AdminUser) error {
 		switch {
 		case own(ctx, id):
 			return core.Errorf(core.Forbidden, "you cannot suspend yourself")
@@ -141,7 +145,7 @@ func (s *Service) SuspendUser(ctx context.Context, id core.ID) (AdminUser, error
 
 // UnsuspendUser lets a suspended user in again.
 func (s *Service) UnsuspendUser(ctx context.Context, id core.ID) (AdminUser, error) {
-	return s.setUser(ctx, id, func(_ context.Context, _ *db.Tx, u *AdminUser) error {
+	return s.setUser(ctx, id, "unsuspend", func(_ context.Context, _ *db.Tx, u *AdminUser) error {
 		if !u.Suspended {
 			return core.Errorf(core.Malformed, "User is not suspended")
 		}
@@ -152,7 +156,7 @@ func (s *Service) UnsuspendUser(ctx context.Context, id core.ID) (AdminUser, err
 
 // GrantAdmin makes a user a site administrator.
 func (s *Service) GrantAdmin(ctx context.Context, id core.ID) (AdminUser, error) {
-	return s.setUser(ctx, id, func(_ context.Context, _ *db.Tx, u *AdminUser) error {
+	return s.setUser(ctx, id, "grant_admin", func(_ context.Context, _ *db.Tx, u *AdminUser) error {
 		switch {
 		case u.SiteAdmin:
 			return core.Errorf(core.Malformed, "User is already an administrator")
@@ -167,7 +171,7 @@ func (s *Service) GrantAdmin(ctx context.Context, id core.ID) (AdminUser, error)
 // RevokeAdmin takes a site administrator's rights. Nobody takes their own, so
 // one always remains.
 func (s *Service) RevokeAdmin(ctx context.Context, id core.ID) (AdminUser, error) {
-	return s.setUser(ctx, id, func(ctx context.Context, _ *db.Tx, u *AdminUser) error {
+	return s.setUser(ctx, id, "revoke_admin", func(ctx context.Context, _ *db.Tx, u *AdminUser) error {
 		switch {
 		case own(ctx, id):
 			return core.Errorf(core.Forbidden, "you cannot revoke your own administrator rights")
@@ -192,8 +196,10 @@ func (s *Service) DeleteUser(ctx context.Context, id core.ID) error {
 			return core.Errorf(core.Forbidden, "you cannot delete yourself")
 		}
 		if u.Username == "" {
-			_, err := tx.Exec(ctx, `DELETE FROM org_invite WHERE user_id = $1`, id)
-			return err
+			if _, err := tx.Exec(ctx, `DELETE FROM org_invite WHERE user_id = $1`, id); err != nil {
+				return err
+			}
+			return audit.Add(ctx, tx, "", "user", id, "destroy", map[string]any{"email": u.Email})
 		}
 		alone, err := db.All(ctx, tx, scanString, `SELECT o.name FROM team t JOIN team_member m ON m.team_id = t.id JOIN organization o ON o.id = t.org_id
 			WHERE t.owners AND m.user_id = $1 AND o.personal = false AND (SELECT count(*) FROM team_member x WHERE x.team_id = t.id) = 1 ORDER BY o.name_key LIMIT 1`, id)
@@ -215,8 +221,10 @@ func (s *Service) DeleteUser(ctx context.Context, id core.ID) error {
 		if _, err := tx.Exec(ctx, `DELETE FROM api_token WHERE kind = 'user' AND owner_id = $1`, id); err != nil {
 			return err
 		}
-		_, err = tx.Exec(ctx, `DELETE FROM app_user WHERE id = $1`, id)
-		return err
+		if _, err = tx.Exec(ctx, `DELETE FROM app_user WHERE id = $1`, id); err != nil {
+			return err
+		}
+		return audit.Add(ctx, tx, "", "user", id, "destroy", map[string]any{"username": u.Username})
 	})
 	s.cache.clear()
 	return err

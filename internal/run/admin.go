@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"interlock/internal/audit"
 	"interlock/internal/authz"
 	"interlock/internal/core"
 	"interlock/internal/db"
@@ -15,7 +16,7 @@ import (
 // AdminFilter narrows a list of all runs of the installation.
 type AdminFilter struct {
 	Statuses []string
-	Part     string // of the run's or the workspace's id, or of the name of workspace or organization
+	Part     string // of the workspace's id or name or of the organization's name, or how the run's id begins
 	From, To time.Time
 }
 
@@ -49,10 +50,16 @@ func (s *Service) AdminList(ctx context.Context, f AdminFilter, p jsonapi.Page) 
 	if !f.To.IsZero() {
 		add(`r.created_at <= ?`, f.To)
 	}
-	if f.Part != "" {
-		like := strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(strings.ToLower(f.Part))
-		add(`(lower(r.id) LIKE ? ESCAPE '\' OR lower(r.workspace_id) LIKE ? ESCAPE '\'
-			OR r.workspace_id IN (SELECT w.id FROM workspace w JOIN organization o ON o.id = w.org_id WHERE w.name_key LIKE ? ESCAPE '\' OR o.name_key LIKE ? ESCAPE '\'))`, "%"+like+"%")
+	switch part := strings.ToLower(f.Part); {
+	case part == "":
+	case strings.HasPrefix(part, "run-"):
+		// Ids are looked up by how they begin, which an index knows.
+		add(`r.id >= ?`, f.Part)
+		add(`r.id < ?`, f.Part+"~")
+	default:
+		like := strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(part)
+		add(`r.workspace_id IN (SELECT w.id FROM workspace w JOIN organization o ON o.id = w.org_id
+			WHERE lower(w.id) LIKE ? ESCAPE '\' OR w.name_key LIKE ? ESCAPE '\' OR o.name_key LIKE ? ESCAPE '\')`, "%"+like+"%")
 	}
 	cond = `1 = 1` + cond
 	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
@@ -146,7 +153,10 @@ func (s *Service) AdminForceCancel(ctx context.Context, id core.ID, comment stri
 				return err
 			}
 		}
-		return s.forceEnd(ctx, tx, &r, comment)
+		if err := s.forceEnd(ctx, tx, &r, comment); err != nil {
+			return err
+		}
+		return audit.Add(ctx, tx, r.OrgID, "run", r.ID, "force_cancel", nil)
 	})
 	if err != nil {
 		return err
