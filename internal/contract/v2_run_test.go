@@ -189,3 +189,33 @@ func TestV2PlanExports(t *testing.T) {
 		w.s.Admin.Get(t, "/api/v2/plan-exports/"+pe.ID).Want(t, 404)
 	})
 }
+
+// What an agent pool is to run waits for its agents: our own workers leave it.
+func TestV2RunsOfAPoolWaitForItsAgents(t *testing.T) {
+	w := newV2World(t, t.TempDir()+"/x.db")
+	ctx := t.Context()
+	pool, err := w.c.AgentPools.Create(ctx, w.org, tfe.AgentPoolCreateOptions{Name: tfe.String("far")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	away := w.workspace("away", tfe.WorkspaceCreateOptions{ExecutionMode: tfe.String("agent"), AgentPoolID: &pool.ID})
+	here := w.workspace("here", tfe.WorkspaceCreateOptions{})
+	const tf = "output \"x\" {\n  value = 1\n}\n"
+	w.upload(away, tf, tfe.ConfigurationVersionCreateOptions{})
+	w.upload(here, tf, tfe.ConfigurationVersionCreateOptions{})
+	waits := w.run(away, tfe.RunCreateOptions{})
+	w.await(w.run(here, tfe.RunCreateOptions{}).ID, tfe.RunPlanned)
+	a := w.s.Admin.Get(t, "/api/v2/runs/"+waits.ID).Want(t, 200)
+	if a.One(t).Str("status") != "plan_queued" || !strings.Contains(string(a.Body), "agent of the workspace's agent pool") {
+		t.Errorf("%s", a.Body)
+	}
+	for name, n := range map[string]int{"far": 1, "near": 0} {
+		rl, err := w.c.Runs.ListForOrganization(ctx, w.org, &tfe.RunListForOrganizationOptions{AgentPoolNames: name})
+		if err != nil || len(rl.Items) != n {
+			t.Errorf("%s: %+v, %v", name, rl, err)
+		}
+	}
+	if err := w.c.Runs.Cancel(ctx, waits.ID, tfe.RunCancelOptions{}); err != nil {
+		t.Error(err)
+	}
+}

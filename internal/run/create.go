@@ -174,7 +174,11 @@ func (s *Service) createIn(ctx context.Context, tx *db.Tx, ws core.ID, n New) (r
 	if err != nil {
 		return r, err
 	}
-	if w.ExecutionMode != "remote" {
+	pool := core.ID("")
+	if w.ExecutionMode == "agent" {
+		pool = w.AgentPoolID
+	}
+	if w.ExecutionMode != "remote" && pool == "" {
 		return r, core.Errorf(core.Invalid, "the workspace's execution mode is %s: its runs happen where the CLI is", w.ExecutionMode)
 	}
 	if n.IsDestroy && !w.AllowDestroyPlan {
@@ -247,7 +251,7 @@ func (s *Service) createIn(ctx context.Context, tx *db.Tx, ws core.ID, n New) (r
 	if err := insert(ctx, tx, r); err != nil {
 		return r, err
 	}
-	if err := insertPhases(ctx, tx, r); err != nil {
+	if err := insertPhases(ctx, tx, r, pool); err != nil {
 		return r, err
 	}
 	if err := addEvent(ctx, tx, Event{RunID: r.ID, Event: "created", To: core.Pending, Actor: sub.ID, ActorName: sub.Name}); err != nil {

@@ -56,7 +56,7 @@ func (s *Service) claimOne(ctx context.Context, node string) (work *Work, again 
 	var moved *Run
 	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
 		work, moved = nil, nil
-		ids, err := db.All(ctx, tx, db.ID, `SELECT id FROM phase p WHERE status = 'queued'
+		ids, err := db.All(ctx, tx, db.ID, `SELECT id FROM phase p WHERE status = 'queued' AND pool_id = ''
 			AND NOT EXISTS (SELECT 1 FROM run r JOIN organization o ON o.id = r.org_id WHERE r.id = p.run_id AND o.disabled)
 			ORDER BY class, queued_at LIMIT 1`+tx.ForClaim())
 		if err != nil || len(ids) == 0 {

@@ -118,8 +118,13 @@ func (f Filter) condition(args []any, newest string) (string, []any) {
 	if f.User != "" {
 		arg(`r.created_by = (SELECT u.id FROM app_user u WHERE u.username_key = ?)`, strings.ToLower(f.User))
 	}
-	if f.Commit != "" || len(f.AgentPools) > 0 {
-		b.WriteString(` AND 1 = 0`) // no run here comes from a commit or runs in a pool
+	if f.Commit != "" {
+		b.WriteString(` AND 1 = 0`) // no run here comes from a commit
+	}
+	if len(f.AgentPools) > 0 {
+		b.WriteString(` AND EXISTS (SELECT 1 FROM phase q JOIN agent_pool a ON a.id = q.pool_id WHERE q.run_id = r.id AND a.org_id = r.org_id`)
+		in(`a.name`, f.AgentPools)
+		b.WriteString(`)`)
 	}
 	if core.ID(f.Search).Is("run") && len(f.Search) == 20 {
 		arg(`r.id = ?`, f.Search)

@@ -135,6 +135,7 @@ type Phase struct {
 	JSONObject     string
 	RedactedObject string
 	SchemaObject   string
+	PoolID         core.ID // the agent pool that alone may take it; empty for our own workers
 }
 
 // Ended reports whether the phase is over, one way or another.

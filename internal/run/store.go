@@ -67,21 +67,21 @@ func insert(ctx context.Context, tx *db.Tx, r Run) error {
 }
 
 const phaseColumns = `p.id, p.run_id, p.kind, p.status, p.epoch, p.node, p.queued_at, p.started_at, p.ended_at, p.additions, p.changes, p.destructions,
-	p.imports, p.generated, p.log_size, p.log_object, p.json_object, p.redacted_object, p.schema_object`
+	p.imports, p.generated, p.log_size, p.log_object, p.json_object, p.redacted_object, p.schema_object, p.pool_id`
 
 func scanPhase(row db.Row) (p Phase, err error) {
 	return p, row.Scan(&p.ID, &p.RunID, &p.Kind, &p.Status, &p.Epoch, &p.Node, &p.QueuedAt, &p.StartedAt, &p.EndedAt, &p.Additions, &p.Changes, &p.Destructions,
-		&p.Imports, &p.Generated, &p.LogSize, &p.LogObject, &p.JSONObject, &p.RedactedObject, &p.SchemaObject)
+		&p.Imports, &p.Generated, &p.LogSize, &p.LogObject, &p.JSONObject, &p.RedactedObject, &p.SchemaObject, &p.PoolID)
 }
 
-func insertPhases(ctx context.Context, tx *db.Tx, r Run) error {
+func insertPhases(ctx context.Context, tx *db.Tx, r Run, pool core.ID) error {
 	class := classPlan
 	if r.PlanOnly {
 		class = classSpeculative
 	}
 	_, err := tx.Exec(ctx, `
-		INSERT INTO phase (id, run_id, kind, status, class) VALUES ($1, $2, 'plan', 'pending', $3), ($4, $2, 'apply', 'pending', $5)`,
-		core.NewID("plan"), r.ID, class, core.NewID("apply"), classApply)
+		INSERT INTO phase (id, run_id, kind, status, class, pool_id) VALUES ($1, $2, 'plan', 'pending', $3, $6), ($4, $2, 'apply', 'pending', $5, $6)`,
+		core.NewID("plan"), r.ID, class, core.NewID("apply"), classApply, pool)
 	return err
 }
 

@@ -103,11 +103,14 @@ func (s *Service) explainQueued(ctx context.Context, tx *db.Tx, v View) (*Wait, 
 		p = v.Apply
 	}
 	before, err := db.One(ctx, tx, db.Int, `SELECT count(*) FROM phase p JOIN phase me ON me.id = $1
-		WHERE p.status = 'queued' AND p.id <> me.id AND (p.class < me.class OR p.class = me.class AND p.queued_at < me.queued_at)`, p.ID)
+		WHERE p.status = 'queued' AND p.pool_id = me.pool_id AND p.id <> me.id AND (p.class < me.class OR p.class = me.class AND p.queued_at < me.queued_at)`, p.ID)
 	if err != nil {
 		return nil, err
 	}
-	busy, err := db.One(ctx, tx, db.Int, `SELECT count(*) FROM phase WHERE status = 'running'`)
+	if p.PoolID != "" {
+		return &Wait{Reason: WaitWorker, Position: before, Text: "Waiting for an agent of the workspace's agent pool to take it.", Who: "whoever runs the agents of that pool"}, nil
+	}
+	busy, err := db.One(ctx, tx, db.Int, `SELECT count(*) FROM phase WHERE status = 'running' AND pool_id = ''`)
 	if err != nil {
 		return nil, err
 	}
