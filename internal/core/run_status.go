@@ -38,6 +38,7 @@ const (
 	Fail        Event = "fail"         // the engine or the platform failed
 	Cancel      Event = "cancel"       // the phase ended because somebody asked for it
 	ForceCancel Event = "force_cancel" // ended without waiting for the engine
+	ForceEnd    Event = "force_end"    // a site administrator ended what no worker had in hand
 )
 
 // transitions is the whole life of a run. Read a row as "in this status, this
@@ -48,9 +49,9 @@ var transitions = map[Status]map[Event]Status{
 	Pending:         {Enqueue: PlanQueued, Discard: Discarded, Cancel: Canceled, Fail: Errored},
 	PlanQueued:      {Start: Planning, Cancel: Canceled, ForceCancel: Canceled, Fail: Errored},
 	Planning:        {PlanDone: Planned, PlanEmpty: PlannedAndFinished, Requeue: PlanQueued, Cancel: Canceled, ForceCancel: Canceled, Fail: Errored},
-	Planned:         {Save: PlannedAndSaved, Confirm: Confirmed, Discard: Discarded, ForceCancel: Canceled, Fail: Errored},
-	PlannedAndSaved: {Confirm: Confirmed, Discard: Discarded, ForceCancel: Canceled, Fail: Errored},
-	Confirmed:       {Enqueue: ApplyQueued, Fail: Errored},
+	Planned:         {Save: PlannedAndSaved, Confirm: Confirmed, Discard: Discarded, ForceEnd: Canceled, Fail: Errored},
+	PlannedAndSaved: {Confirm: Confirmed, Discard: Discarded, ForceEnd: Canceled, Fail: Errored},
+	Confirmed:       {Enqueue: ApplyQueued, ForceEnd: Canceled, Fail: Errored},
 	ApplyQueued:     {Start: Applying, Cancel: Canceled, ForceCancel: Canceled, Fail: Errored},
 	Applying:        {Finish: Applied, Cancel: Canceled, ForceCancel: Canceled, Fail: Errored},
 }
@@ -87,7 +88,7 @@ func Statuses() []Status {
 // Edges calls f for every transition, for the diagram in docs.
 func Edges(f func(from Status, e Event, to Status)) {
 	for _, from := range Statuses() {
-		for _, e := range []Event{Enqueue, Start, Requeue, PlanDone, PlanEmpty, Save, Confirm, Finish, Discard, Fail, Cancel, ForceCancel} {
+		for _, e := range []Event{Enqueue, Start, Requeue, PlanDone, PlanEmpty, Save, Confirm, Finish, Discard, Fail, Cancel, ForceCancel, ForceEnd} {
 			if to, ok := transitions[from][e]; ok {
 				f(from, e, to)
 			}

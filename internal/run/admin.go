@@ -190,7 +190,7 @@ func (s *Service) forceEnd(ctx context.Context, tx *db.Tx, r *Run, comment strin
 		return err
 	}
 	if atWork == 0 {
-		for _, e := range []core.Event{core.ForceCancel, core.Cancel} {
+		for _, e := range []core.Event{core.ForceEnd, core.ForceCancel, core.Cancel} {
 			if r.Status.Can(e) {
 				return s.advance(ctx, tx, r, e, why)
 			}
