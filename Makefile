@@ -61,7 +61,8 @@ test: deps ## run all tests: both databases, real engines, old and new clients, 
 	INTERLOCK_TEST_TOFU=$$(tools/engine.sh); \
 	INTERLOCK_TEST_TF011=$$(tools/legacy.sh tf011); \
 	INTERLOCK_TEST_TF012=$$(tools/legacy.sh tf012); \
-	export INTERLOCK_TEST_TOFU INTERLOCK_TEST_TF011 INTERLOCK_TEST_TF012; \
+	INTERLOCK_TEST_PROVIDER=$$(tools/provider.sh); \
+	export INTERLOCK_TEST_TOFU INTERLOCK_TEST_TF011 INTERLOCK_TEST_TF012 INTERLOCK_TEST_PROVIDER; \
 	command -v terraform >/dev/null || export INTERLOCK_ENGINE_PATH=$$INTERLOCK_TEST_TOFU; \
 	nice tools/with-postgres.sh $(GO) test -race -timeout 18m $(ARGS) $(PKG)
 
