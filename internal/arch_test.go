@@ -114,7 +114,7 @@ func TestFloorsAreEnforced(t *testing.T) {
 // owners says which package writes which table. Reading is free.
 var owners = map[string]string{
 	"data_key": "secret", "setting": "account", "organization": "account", "app_user": "account", "team": "account", "org_member": "account",
-	"team_member": "account", "org_invite": "account", "org_invite_team": "account", "api_token": "account", "session": "account", "module_consumer": "account", "project": "workspace", "workspace": "workspace", "team_access": "workspace",
+	"team_member": "account", "org_invite": "account", "org_invite_team": "account", "api_token": "account", "session": "account", "module_consumer": "account", "engine_version": "admin", "project": "workspace", "workspace": "workspace", "team_access": "workspace",
 	"team_project_access": "workspace",
 	"agent_pool":          "agentpool", "audit_event": "audit", "agent_pool_scope": "agentpool",
 	"variable": "variable", "config_version": "config", "state_version": "state",

@@ -5,6 +5,7 @@
 package admin
 
 import (
+	"context"
 	"net/http"
 	"strings"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"interlock/internal/authz"
 	"interlock/internal/core"
 	"interlock/internal/db"
+	"interlock/internal/executor"
 	"interlock/internal/jsonapi"
 	"interlock/internal/run"
 	"interlock/internal/web"
@@ -26,6 +28,8 @@ type Service struct {
 	Workspaces *workspace.Service
 	Runs       *run.Service
 
+	// Installed lists the engines that are here.
+	Installed func(context.Context) []executor.Engine
 	// LookAgain is called when work that was held back may go on.
 	LookAgain func()
 }
@@ -59,6 +63,12 @@ func (s *Service) Routes(rt *web.Router) {
 	at("GET workspaces", 200, s.workspaces)
 	at("GET workspaces/{workspace}", 200, s.workspace)
 	at("DELETE workspaces/{workspace}", 204, s.deleteWorkspace)
+
+	at("GET terraform-versions", 200, s.versions)
+	at("POST terraform-versions", 201, s.createVersion)
+	at("GET terraform-versions/{version}", 200, s.version)
+	at("PATCH terraform-versions/{version}", 200, s.updateVersion)
+	at("DELETE terraform-versions/{version}", 204, s.deleteVersion)
 
 	at("GET general-settings", 200, s.general)
 	at("PATCH general-settings", 200, s.updateGeneral)

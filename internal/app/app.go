@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -191,7 +192,7 @@ func (s *Server) listen(context.Context) (err error) {
 
 // wire makes the services, from the bottom of the house to its roof, and
 // mounts them.
-func (s *Server) wire(context.Context) error {
+func (s *Server) wire(ctx context.Context) error {
 	s.metrics = newMetrics(s.db)
 	s.signer = &web.Signer{Box: s.box, Base: s.URL, Now: time.Now}
 	s.accounts = &account.Service{DB: s.db, Box: s.box}
@@ -240,6 +241,15 @@ func (s *Server) wire(context.Context) error {
 	s.runs.AfterApplied = append(s.runs.AfterApplied, destroyer.Sweep)
 	s.runs.Sweeps = append(s.runs.Sweeps, triggers.Queue, destroyer.Sweep)
 
+	site := &admin.Service{DB: s.db, Accounts: s.accounts, Workspaces: s.workspaces, Runs: s.runs, Installed: s.catalog.Installed,
+		LookAgain: func() { s.bus.Publish(run.DispatchTopic) }}
+	if err := site.Seed(ctx); err != nil {
+		return err
+	}
+	s.catalog.Sources = func(ctx context.Context) (map[string]executor.Source, error) {
+		return site.Sources(ctx, runtime.GOARCH)
+	}
+
 	rt := web.NewRouter(s.accounts.Identify, s.accounts.IdentifySession, strings.HasPrefix(s.URL, "https:"), s.metrics.observe)
 	rt.LimitRate(s.accounts.RateLimit)
 	rt.SayTexts(func(ctx context.Context) ui.Texts {
@@ -252,8 +262,7 @@ func (s *Server) wire(context.Context) error {
 		&registry.Service{DB: s.db, Blobs: s.blobs, Signer: s.signer, Dir: filepath.Join(s.cfg.DataDir, "registry")},
 		&agentpool.Service{DB: s.db, Accounts: s.accounts},
 		&sshkey.Service{DB: s.db, Box: s.box, Workspaces: s.workspaces}, triggers,
-		&admin.Service{DB: s.db, Accounts: s.accounts, Workspaces: s.workspaces, Runs: s.runs, LookAgain: func() { s.bus.Publish(run.DispatchTopic) }},
-		web.Static{}, s.metrics, health{s}, newMeta(s.cfg.IPRanges),
+		site, web.Static{}, s.metrics, health{s}, newMeta(s.cfg.IPRanges),
 	} {
 		f.Routes(rt)
 	}

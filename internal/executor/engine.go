@@ -38,6 +38,10 @@ type Catalog struct {
 	cfg    CatalogConfig
 	flight singleflight.Group
 
+	// Sources says what differs from the vendor's releases of terraform, by
+	// version. Nil: nothing does. It is set before the first use.
+	Sources func(context.Context) (map[string]Source, error)
+
 	mu    sync.Mutex
 	known map[string]knownEngine // by path
 }
@@ -194,10 +198,22 @@ func (c *Catalog) Find(ctx context.Context, product, want string) (Engine, error
 	}
 	have := c.Installed(ctx)
 	fits := slices.DeleteFunc(slices.Clone(have), func(e Engine) bool { return product != "" && e.Product != product })
+	exact, err := version.NewSemver(want)
+	if plain, _, _ := strings.Cut(want, "-"); err != nil || strings.Count(plain, ".") != 2 {
+		exact = nil
+	}
+	if exact == nil {
+		// Who does not name a version gets none that is disabled.
+		fits = slices.DeleteFunc(fits, func(e Engine) bool { return c.Disabled(ctx, e) })
+	} else if src := c.said(ctx, product, want); src.Elsewhere {
+		return Engine{}, core.Errorf(core.Unavailable, "there is no build of terraform %s for this machine", want)
+	} else if src.URL != "" {
+		return c.own(ctx, exact, src)
+	}
 	if want == "" || want == "latest" {
 		// The one that the operator named goes before what happens to be on PATH.
 		if c.cfg.EnginePath != "" {
-			if e, err := c.identify(ctx, c.cfg.EnginePath); err == nil && (product == "" || e.Product == product) {
+			if e, err := c.identify(ctx, c.cfg.EnginePath); err == nil && (product == "" || e.Product == product) && !c.Disabled(ctx, e) {
 				return e, nil
 			}
 		}
@@ -211,8 +227,7 @@ func (c *Catalog) Find(ctx context.Context, product, want string) (Engine, error
 			return e, nil
 		}
 	}
-	exact, err := version.NewSemver(want)
-	if core, _, _ := strings.Cut(want, "-"); err != nil || strings.Count(core, ".") != 2 {
+	if exact == nil {
 		return c.constrained(fits, have, product, want)
 	}
 	if product == "" {

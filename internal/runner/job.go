@@ -245,6 +245,9 @@ func (j *job) runPlan(ctx context.Context) (res executor.PlanResult, spec execut
 	if spec, err = j.spec(ctx, area, w.Run.EngineVersion); err != nil {
 		return res, spec, err
 	}
+	if e := spec.Engine; j.r.Catalog.Disabled(ctx, e) {
+		return res, spec, failure{"engine-disabled", core.Errorf(core.Invalid, "%s %s is disabled on this installation; choose another version for the workspace", e.Product, e.Version)}
+	}
 	var raw []byte
 	if w.State != nil {
 		if raw, err = j.r.States.Raw(ctx, *w.State); err != nil {

@@ -72,6 +72,9 @@ func (s *Service) CreateIn(ctx context.Context, tx *db.Tx, org, hint string, w W
 	if err := w.validate(); err != nil {
 		return w, err
 	}
+	if err := Choosable(ctx, tx, o.ID, w.Engine, w.EngineVersion); err != nil {
+		return w, err
+	}
 	w.ID, w.OrgID, w.OrgName, w.CreatedAt, w.UpdatedAt = core.NewID("ws"), o.ID, o.Name, tx.Now(), tx.Now()
 	if w.OwnMode || w.AgentPoolID != "" {
 		if err := s.validMode(ctx, tx, w.ExecutionMode, w.AgentPoolID, o.ID, w.ProjectID, w.ID, "execution-mode"); err != nil {
@@ -130,6 +133,11 @@ func (s *Service) Update(ctx context.Context, id core.ID, change func(*Workspace
 		}
 		if err := v.validate(); err != nil {
 			return err
+		}
+		if v.Engine != before.Engine || v.EngineVersion != before.EngineVersion {
+			if err := Choosable(ctx, tx, v.OrgID, v.Engine, v.EngineVersion); err != nil {
+				return err
+			}
 		}
 		if v.OwnMode && (v.ExecutionMode != before.ExecutionMode || v.AgentPoolID != before.AgentPoolID) {
 			if err := s.validMode(ctx, tx, v.ExecutionMode, v.AgentPoolID, v.OrgID, v.ProjectID, v.ID, "execution-mode"); err != nil {

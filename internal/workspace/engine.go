@@ -1,0 +1,30 @@
+package workspace
+
+import (
+	"context"
+	"strings"
+
+	"interlock/internal/core"
+	"interlock/internal/db"
+)
+
+// Choosable refuses an engine that the site administrators do not let
+// organizations choose: a disabled one, or a beta where beta tools are not for
+// this organization. What they have not heard of is not theirs to refuse.
+func Choosable(ctx context.Context, tx *db.Tx, org core.ID, engine, version string) error {
+	if engine != "terraform" {
+		return nil
+	}
+	type row struct{ enabled, beta, tools bool }
+	rows, err := db.All(ctx, tx, func(r db.Row) (x row, err error) { return x, r.Scan(&x.enabled, &x.beta, &x.tools) },
+		`SELECT v.enabled, v.beta, o.beta_tools FROM engine_version v, organization o WHERE v.version = $1 AND o.id = $2`, strings.TrimPrefix(version, "v"), org)
+	for _, x := range rows {
+		switch {
+		case !x.enabled:
+			return core.Errorf(core.Invalid, "%s is disabled on this installation", version).InField("terraform-version")
+		case x.beta && !x.tools:
+			return core.Errorf(core.Invalid, "%s is a beta, and this organization has no access to beta tools", version).InField("terraform-version")
+		}
+	}
+	return err
+}
