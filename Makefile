@@ -65,6 +65,10 @@ test: deps ## run all tests: both databases, real engines, old and new clients, 
 	export INTERLOCK_TEST_TOFU INTERLOCK_TEST_TF011 INTERLOCK_TEST_TF012 INTERLOCK_TEST_PROVIDER; \
 	command -v terraform >/dev/null || export INTERLOCK_ENGINE_PATH=$$INTERLOCK_TEST_TOFU; \
 	nice tools/with-postgres.sh $(GO) test -race -timeout 18m $(ARGS) $(PKG)
+	@if [ -z "$(ARGS)" ] && [ "$(PKG)" = ./... ]; then $(MAKE) conformance CONFORMANCE=-quick; fi
+
+conformance: build ## run the vendor's client's own tests and hold them against the list (CONFORMANCE=-tfe: with administration)
+	@PATH="$$PATH" INTERLOCK_ENGINE_PATH=$${INTERLOCK_ENGINE_PATH:-$$(command -v terraform || tools/engine.sh)} $(GO) run ./tools/conformance $(CONFORMANCE)
 
 test-short: ## run what needs nothing installed: SQLite only, no old clients, no race detector
 	$(GO) test -short $(ARGS) $(PKG)
