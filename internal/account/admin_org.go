@@ -216,14 +216,14 @@ func (s *Service) SetModuleConsumers(ctx context.Context, name string, consumers
 }
 
 // ModulesShared is an SQL condition on organization o that holds for those
-// whose modules the organization in argument $n may use besides its own, for
-// the registry.
-func ModulesShared(n string) string {
-	return `(o.shares_modules OR o.id IN (SELECT c.org_id FROM module_consumer c WHERE c.consumer_id = ` + n + `))`
+// whose modules one of some organizations, a list of arguments, may use besides
+// its own, for the registry.
+func ModulesShared(consumers string) string {
+	return `(o.shares_modules OR o.id IN (SELECT c.org_id FROM module_consumer c WHERE c.consumer_id IN (` + consumers + `)))`
 }
 
-// ProvidersShared is ModulesShared for providers.
-func ProvidersShared() string { return `o.shares_providers` }
+// ProvidersShared is ModulesShared for providers, which are shared with all.
+func ProvidersShared(string) string { return `o.shares_providers` }
 
 // AdminOrgsNamed returns those of some organizations that exist, each once, to
 // a site administrator, in two queries.

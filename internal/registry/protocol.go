@@ -9,6 +9,7 @@ import (
 
 	"interlock/internal/account"
 	"interlock/internal/authz"
+	"interlock/internal/core"
 	"interlock/internal/db"
 	"interlock/internal/web"
 )
@@ -31,16 +32,31 @@ func (s *Service) protocolRoutes(rt *web.Router) {
 }
 
 // namespace finds the organization that a namespace of the protocol stands
-// for: members, the organization's own tokens and its runs install from it.
-func namespace(ctx context.Context, tx *db.Tx, r *http.Request) (account.Org, error) {
-	return account.FindOrg(ctx, tx, r.PathValue("namespace"))
+// for. Members, the organization's own tokens and its runs install from it, and
+// so do those of organizations with which it shares.
+func namespace(ctx context.Context, tx *db.Tx, r *http.Request, shared func(consumers string) string) (account.Org, error) {
+	name := r.PathValue("namespace")
+	o, err := account.FindOrg(ctx, tx, name)
+	if core.KindOf(err) != core.NotFound {
+		return o, err
+	}
+	mine, arg := authz.VisibleOrgs(authz.Subject(ctx), 1)
+	ids, err := db.All(ctx, tx, db.ID, `SELECT o.id FROM organization o WHERE `+mine, arg)
+	if err != nil {
+		return o, err
+	}
+	if len(ids) == 0 {
+		return o, authz.ErrHidden()
+	}
+	return db.One(ctx, tx, func(r db.Row) (o account.Org, err error) { return o, r.Scan(&o.ID, &o.Name) },
+		`SELECT o.id, o.name FROM organization o WHERE o.name_key = $1 AND o.id NOT IN (`+db.In(2, len(ids))+`) AND `+shared(db.In(2, len(ids))), append([]any{fold(name)}, argsOf(ids)...)...)
 }
 
 // installable loads a private module and those of its versions that can be
 // installed, the highest first.
 func (s *Service) installable(r *http.Request) (m Module, err error) {
 	err = s.DB.View(r.Context(), func(ctx context.Context, tx *db.Tx) error {
-		o, err := namespace(ctx, tx, r)
+		o, err := namespace(ctx, tx, r, account.ModulesShared)
 		if err != nil {
 			return err
 		}

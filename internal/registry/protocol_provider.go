@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 
+	"interlock/internal/account"
 	"interlock/internal/authz"
 	"interlock/internal/core"
 	"interlock/internal/db"
@@ -14,7 +15,7 @@ import (
 // offered loads a private provider with what of it can be installed: verified
 // versions, and of those the platforms that their sums list.
 func offered(ctx context.Context, tx *db.Tx, r *http.Request) (Provider, error) {
-	o, err := namespace(ctx, tx, r)
+	o, err := namespace(ctx, tx, r, account.ProvidersShared)
 	if err != nil {
 		return Provider{}, err
 	}
