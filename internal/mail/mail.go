@@ -108,7 +108,8 @@ func (s Server) send(ctx context.Context, l Letter) error {
 	if err := w.Close(); err != nil {
 		return err
 	}
-	return c.Quit()
+	_ = c.Quit() // the letter has been taken
+	return nil
 }
 
 // bytes is the letter as it goes over the wire. Addresses and subject come in
