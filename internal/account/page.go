@@ -24,6 +24,8 @@ func (s *Service) pages(rt *web.Router) {
 	rt.Page("GET /app/account", s.pageAccount)
 	rt.Page("POST /app/account/tokens", s.pageCreateToken)
 	rt.Page("POST /app/account/revoke", s.pageRevokeToken)
+	s.orgPages(rt)
+	s.teamPages(rt)
 }
 
 // pageStart leads to the only organization there is, or to the list.
