@@ -211,6 +211,9 @@ func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	started := time.Now()
 	info := &requestInfo{id: string(core.NewID("req"))}
 	ctx := audit.WithRequest(context.WithValue(r.Context(), infoKey{}, info), info.id)
+	if rt.texts != nil {
+		ctx = ui.WithTexts(ctx, rt.texts)
+	}
 	r = r.WithContext(ctx)
 	rec := &recorder{ResponseWriter: w}
 	h := rec.Header()
