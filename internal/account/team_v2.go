@@ -14,7 +14,7 @@ import (
 
 func (s *Service) teamRoutes(rt *web.Router) {
 	rt.V2("GET /api/v2/organizations/{org}/teams", 200, s.v2Teams)
-	rt.V2("POST /api/v2/organizations/{org}/teams", 201, s.v2CreateTeam)
+	rt.V2("POST /api/v2/organizations/{org}/teams", 200, s.v2CreateTeam)
 	rt.V2("GET /api/v2/teams/{team}", 200, s.v2Team)
 	rt.V2("PATCH /api/v2/teams/{team}", 200, s.v2UpdateTeam)
 	rt.V2("DELETE /api/v2/teams/{team}", 204, s.v2DeleteTeam)

@@ -18,7 +18,7 @@ import (
 // Routes mounts the API.
 func (s *Service) Routes(rt *web.Router) {
 	rt.V2("GET /api/v2/organizations/{org}/agent-pools", 200, s.v2List)
-	rt.V2("POST /api/v2/organizations/{org}/agent-pools", 201, s.v2Create)
+	rt.V2("POST /api/v2/organizations/{org}/agent-pools", 200, s.v2Create)
 	rt.V2("GET /api/v2/agent-pools/{pool}", 200, s.v2Get)
 	rt.V2("PATCH /api/v2/agent-pools/{pool}", 200, s.v2Update)
 	rt.V2("DELETE /api/v2/agent-pools/{pool}", 204, func(r *http.Request) (*jsonapi.Doc, error) {

@@ -9,6 +9,8 @@ import (
 	"encoding/json"
 	"time"
 
+	"github.com/google/uuid"
+
 	"interlock/internal/authz"
 	"interlock/internal/core"
 	"interlock/internal/db"
@@ -54,7 +56,7 @@ func Add(ctx context.Context, tx *db.Tx, org core.ID, typ string, resource core.
 	_, err = tx.Exec(ctx, `
 		INSERT INTO audit_event (id, org_id, at, actor_kind, actor_id, actor_name, token_id, request_id, resource_type, resource_id, action, meta)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
-		core.NewID("ae"), org, tx.Now(), string(sub.Kind), sub.ID, sub.Name, sub.TokenID, request, typ, resource, action, string(b))
+		uuid.NewString(), org, tx.Now(), string(sub.Kind), sub.ID, sub.Name, sub.TokenID, request, typ, resource, action, string(b))
 	return err
 }
 

@@ -132,13 +132,17 @@ func (s *Service) v2Download(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// v2Act adapts an action on a configuration version: no body either way.
+// v2Act adapts an action on a configuration version.
 func (s *Service) v2Act(f func(context.Context, core.ID) error, code int) func(http.ResponseWriter, *http.Request) error {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		if err := f(r.Context(), core.ID(r.PathValue("config"))); err != nil {
 			return err
 		}
-		w.WriteHeader(code)
+		if code == http.StatusAccepted {
+			web.Accepted(w, r)
+		} else {
+			w.WriteHeader(code)
+		}
 		return nil
 	}
 }

@@ -42,7 +42,7 @@ type moduleAttributes struct {
 	PublishingMechanism string          `json:"publishing-mechanism"`
 	NoCode              bool            `json:"no-code"`
 	VersionStatuses     []versionStatus `json:"version-statuses"`
-	VCSRepo             any             `json:"vcs-repo"`
+	VCSRepo             any             `json:"vcs-repo,omitempty"`
 	Permissions         map[string]bool `json:"permissions"`
 	CreatedAt           time.Time       `json:"created-at"`
 	UpdatedAt           time.Time       `json:"updated-at"`

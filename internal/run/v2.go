@@ -374,8 +374,7 @@ func (s *Service) v2ConfigDownload(w http.ResponseWriter, r *http.Request) error
 	return nil
 }
 
-// action adapts an action on a run: a plain body with an optional comment, 202
-// without one of its own.
+// action adapts an action on a run: a plain body with an optional comment, 202.
 func (s *Service) action(f func(context.Context, core.ID, string) error) func(http.ResponseWriter, *http.Request) error {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		var in struct {
@@ -387,7 +386,7 @@ func (s *Service) action(f func(context.Context, core.ID, string) error) func(ht
 		if err := f(r.Context(), core.ID(r.PathValue("run")), in.Comment); err != nil {
 			return err
 		}
-		w.WriteHeader(http.StatusAccepted)
+		web.Accepted(w, r)
 		return nil
 	}
 }

@@ -162,6 +162,12 @@ func WriteV2(w http.ResponseWriter, r *http.Request, code int, doc *jsonapi.Doc)
 	writeJSON(w, r, code, jsonapi.MediaType, doc)
 }
 
+// Accepted answers 202 with the body that the vendor's description of the API
+// declares for actions: the word null as a JSON string.
+func Accepted(w http.ResponseWriter, r *http.Request) {
+	writeJSON(w, r, http.StatusAccepted, jsonapi.MediaType, "null")
+}
+
 // WriteJSON answers 200 with v, for handlers that write their own answer.
 func WriteJSON(w http.ResponseWriter, r *http.Request, v any) {
 	writeJSON(w, r, http.StatusOK, "application/json", v)
