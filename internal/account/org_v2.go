@@ -229,7 +229,7 @@ var entitlements = map[string]any{
 	"operations": true, "state-storage": true, "teams": true, "audit-logging": true, "self-serve-billing": false,
 	"agents": false, "configuration-designer": false, "cost-estimation": false,
 	"global-run-tasks": false, "module-tests-generation": false, "policy-enforcement": false, "policy-limit": nil,
-	"policy-mandatory-enforcement-limit": nil, "policy-set-limit": nil, "private-module-registry": false,
+	"policy-mandatory-enforcement-limit": nil, "policy-set-limit": nil, "private-module-registry": true,
 	"private-policy-agents": false, "private-vcs": false, "run-task-limit": nil, "run-task-mandatory-enforcement-limit": nil,
 	"run-task-workspace-limit": nil, "run-tasks": false, "sentinel": false, "sso": false, "user-limit": nil,
 	"vcs-integrations": false, "versioned-policy-set-limit": nil, "usage-reporting": false,

@@ -250,6 +250,10 @@ func (s *Server) wire(ctx context.Context) error {
 		return site.Sources(ctx, runtime.GOARCH)
 	}
 
+	modules := &registry.Service{DB: s.db, Blobs: s.blobs, Signer: s.signer, Dir: filepath.Join(s.cfg.DataDir, "registry")}
+	if err := modules.Prepare(); err != nil {
+		return err
+	}
 	rt := web.NewRouter(s.accounts.Identify, s.accounts.IdentifySession, strings.HasPrefix(s.URL, "https:"), s.metrics.observe)
 	rt.LimitRate(s.accounts.RateLimit)
 	rt.SayTexts(func(ctx context.Context) ui.Texts {
@@ -259,7 +263,7 @@ func (s *Server) wire(ctx context.Context) error {
 	for _, f := range []interface{ Routes(*web.Router) }{
 		s.accounts, s.workspaces, s.variables, s.configs, s.states, s.runs, s.notify, s.exports,
 		&login.Service{DB: s.db, Box: s.box, Accounts: s.accounts},
-		&registry.Service{DB: s.db, Blobs: s.blobs, Signer: s.signer, Dir: filepath.Join(s.cfg.DataDir, "registry")},
+		modules,
 		&agentpool.Service{DB: s.db, Accounts: s.accounts},
 		&sshkey.Service{DB: s.db, Box: s.box, Workspaces: s.workspaces}, triggers,
 		site, web.Static{}, s.metrics, health{s}, newMeta(s.cfg.IPRanges),

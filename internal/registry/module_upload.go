@@ -105,6 +105,8 @@ func (s *Service) refuse(ctx context.Context, id core.ID, bad error) error {
 // examine unpacks a stored archive under the rules for archives from anyone
 // and returns what the module says of itself, as JSON.
 func (s *Service) examine(ctx context.Context, object string, limits tarball.Limits) (string, error) {
+	s.looking.Lock()
+	defer s.looking.Unlock()
 	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
 		return "", err
 	}

@@ -8,8 +8,10 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"os"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	goversion "github.com/hashicorp/go-version"
@@ -28,8 +30,13 @@ type Service struct {
 	DB     *db.DB
 	Blobs  *blob.Store
 	Signer *web.Signer
-	Dir    string // for archives that are being looked at
+	Dir    string // for archives that are being looked at; emptied at start
+
+	looking sync.Mutex // one archive at a time takes disk and processor
 }
+
+// Prepare drops what a crash has left of archives that were being looked at.
+func (s *Service) Prepare() error { return os.RemoveAll(s.Dir) }
 
 // The registries that an entry may belong to.
 const (
