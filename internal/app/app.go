@@ -211,7 +211,7 @@ func (s *Server) wire(ctx context.Context) error {
 	s.runner.Prepare()
 	s.runs.MakeArtifacts = s.runner.MakeArtifacts
 
-	s.notify = &notify.Service{DB: s.db, Box: s.box, Bus: s.bus, Outbound: outbound.New(s.cfg.OutboundAllow), Base: s.URL}
+	s.notify = &notify.Service{DB: s.db, Box: s.box, Bus: s.bus, Outbound: outbound.New(s.cfg.OutboundAllow), Base: s.URL, Mail: s.accounts.SendMail}
 	s.exports = &planexport.Service{DB: s.db, Blobs: s.blobs, Signer: s.signer, Runs: s.runs}
 
 	// Facts that lower floors tell to higher ones.

@@ -338,6 +338,27 @@ func TestV2AdminMailAndWords(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		// Notifications go through it: to those of its users who are members.
+		port, letter = mailServer(t)
+		smtp["port"] = port
+		delete(smtp, "test-email-address")
+		w.set("smtp-settings", "smtp-settings", smtp).Want(t, 200)
+		ws := w.ann.Workspace(t, "acme", "main", nil)
+		stranger := w.s.User(t, "stranger")
+		n := w.ann.Do(t, "POST", "/api/v2/workspaces/"+ws+"/notification-configurations", map[string]any{"data": map[string]any{"type": "notification-configurations",
+			"attributes":    map[string]any{"name": "mail", "destination-type": "email", "enabled": true, "triggers": []string{"run:created"}},
+			"relationships": map[string]any{"users": map[string]any{"data": []map[string]string{{"type": "users", "id": w.ann.ID}}}}}}).Want(t, 201).One(t).ID
+		w.ann.Do(t, "POST", "/api/v2/notification-configurations/"+n+"/actions/verify", nil).Want(t, 200)
+		select {
+		case l := <-letter:
+			if !strings.Contains(l, "To: ann@example.com") || strings.Contains(l, stranger.Name) {
+				t.Errorf("letter: %s", l)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatal("no letter came")
+		}
+
+		smtp["test-email-address"] = "ops@example.com"
 		smtp["port"] = 1 // nobody is there
 		w.set("smtp-settings", "smtp-settings", smtp).Want(t, 422)
 		for _, bad := range []map[string]any{{"auth": "magic"}, {"port": 70000}, {"host": "a b"}, {"sender": "nobody"}, {"port": "x"}} {

@@ -198,8 +198,7 @@ func (s *Service) send(ctx context.Context, n Notification, d delivery) (deliver
 	d.SentAt, d.URL, d.Code, d.Headers = &at, n.URL, 0, "{}"
 	d.Attempts++
 	if n.Destination == Email {
-		d.Status, d.Answer = failed, "this installation has no mail server; nothing was sent"
-		return d, nil
+		return s.post(ctx, n, d)
 	}
 	header := map[string]string{"Content-Type": "application/json", "User-Agent": "Interlock-Notification"}
 	if n.Destination == Generic && len(n.token) > 0 {

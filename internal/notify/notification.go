@@ -16,6 +16,7 @@ import (
 	"interlock/internal/core"
 	"interlock/internal/db"
 	"interlock/internal/jobs"
+	letters "interlock/internal/mail"
 	"interlock/internal/outbound"
 	"interlock/internal/secret"
 )
@@ -80,6 +81,8 @@ type Service struct {
 	Outbound *outbound.Client
 	Base     string // the server's URL, for links
 	Queue    *jobs.Queue
+	// Mail sends a letter; core.Conflict where there is no mail server.
+	Mail func(context.Context, letters.Letter) error
 
 	fresh atomic.Int64 // until when, in Unix nanoseconds, new deliveries may be found
 }
