@@ -305,7 +305,7 @@ func lifetime() templ.Component {
 			templ_7745c5c3_Var9 = templ.NopComponent
 		}
 		ctx = templ.ClearChildren(ctx)
-		templ_7745c5c3_Err = ui.Select(ui.Form{}, "expires", "Expires", "", []ui.Option{{Value: "90", Label: "In 90 days"}, {Value: "30", Label: "In 30 days"}, {Value: "365", Label: "In a year"}, {Value: "", Label: "In two years"}}).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = ui.Select(ui.Fill("expires", "90"), "expires", "Expires", "", []ui.Option{{Value: "30", Label: "In 30 days"}, {Value: "90", Label: "In 90 days"}, {Value: "365", Label: "In a year"}, {Value: "", Label: "In two years"}}).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -648,7 +648,7 @@ func orgSettings(o orgView, f, del ui.Form, pools []ui.Option, saved bool) templ
 				return templ_7745c5c3_Err
 			}
 			if o.Can.Has(core.UpdateOrg) {
-				templ_7745c5c3_Err = ui.Alert(f, "name", "email", "default-execution-mode", "default-agent-pool", "session-timeout", "session-remember").Render(ctx, templ_7745c5c3_Buffer)
+				templ_7745c5c3_Err = ui.Alert(f, "name", "email", "default-execution-mode", "session-timeout", "session-remember", poolField(pools)).Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
@@ -829,6 +829,14 @@ func orgSettings(o orgView, f, del ui.Form, pools []ui.Option, saved bool) templ
 		}
 		return nil
 	})
+}
+
+// poolField is the name of the field for pools, if there are any.
+func poolField(pools []ui.Option) string {
+	if len(pools) == 0 {
+		return "-"
+	}
+	return "default-agent-pool"
 }
 
 func modes(agents bool) []ui.Option {

@@ -2,6 +2,7 @@ package state
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -21,6 +22,7 @@ func (s *Service) pages(rt *web.Router) {
 	rt.Page("GET /app/{org}/{workspace}/states", s.pageList)
 	rt.Page("GET /app/{org}/{workspace}/states/{state}", s.pageShow)
 	rt.Stream("GET /app/{org}/{workspace}/states/{state}/download", s.pageDownload)
+	rt.Page("POST /app/{org}/{workspace}/states/{state}/rollback", s.pageRollback)
 }
 
 // perPage is the number of versions on a page.
@@ -49,13 +51,16 @@ func (s *Service) versionOf(r *http.Request) (w workspace.View, v Version, err e
 	return w, v, err
 }
 
-func (s *Service) pageShow(r *http.Request) (web.Answer, error) {
+func (s *Service) pageShow(r *http.Request) (web.Answer, error) { return s.showPage(r, 0, "") }
+
+func (s *Service) showPage(r *http.Request, code int, alert string) (web.Answer, error) {
 	w, v, err := s.versionOf(r)
 	if err != nil {
 		return web.Answer{}, err
 	}
+	a := web.Answer{Page: showPage(w, v, nil, alert), Status: code}
 	if v.Object == "" {
-		return web.Show(showPage(w, v, nil))
+		return a, nil
 	}
 	raw, err := s.Raw(r.Context(), v)
 	if err != nil {
@@ -63,9 +68,36 @@ func (s *Service) pageShow(r *http.Request) (web.Answer, error) {
 	}
 	// A quarantined version need not be readable; it can be downloaded all the same.
 	if st, err := tfdata.ParseState(raw); err == nil {
-		return web.Show(showPage(w, v, &st))
+		a.Page = showPage(w, v, &st, alert)
 	}
-	return web.Show(showPage(w, v, nil))
+	return a, nil
+}
+
+// mayRollback reports whether the page offers to bring a version back.
+func mayRollback(w workspace.View, v Version) bool {
+	return w.Can.Has(core.WriteState|core.LockWorkspace) && v.Status == Finalized && v.Object != "" && v.ID != w.StateID
+}
+
+// pageRollback makes an old version the current one. It takes the lock for as
+// long as that takes, unless the reader holds it.
+func (s *Service) pageRollback(r *http.Request) (web.Answer, error) {
+	w, v, err := s.versionOf(r)
+	if err != nil {
+		return web.Answer{}, err
+	}
+	if !w.Lock.Held() && mayRollback(w, v) {
+		if _, err = s.Workspaces.LockWorkspace(r.Context(), w.ID, fmt.Sprintf("Going back to the state with serial %d", v.Serial)); err == nil {
+			// The lock goes also when the reader went away meanwhile.
+			defer func() { _, _ = s.Workspaces.UnlockWorkspace(context.WithoutCancel(r.Context()), w.ID) }()
+		}
+	}
+	if err == nil {
+		v, err = s.Rollback(r.Context(), w.ID, v.ID)
+	}
+	if ui.Typo(err) {
+		return s.showPage(r, http.StatusConflict, core.Message(err))
+	}
+	return web.Answer{Goto: path(w, string(v.ID))}, err
 }
 
 func (s *Service) pageDownload(w http.ResponseWriter, r *http.Request) error {

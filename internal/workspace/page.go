@@ -3,7 +3,6 @@ package workspace
 import (
 	"context"
 	"net/http"
-	"net/url"
 	"time"
 
 	"interlock/internal/account"
@@ -21,6 +20,8 @@ func (s *Service) pages(rt *web.Router) {
 	rt.Page("GET /app/{org}/{workspace}/settings", s.pageSettings)
 	rt.Page("POST /app/{org}/{workspace}/settings", s.pageUpdate)
 	rt.Page("POST /app/{org}/{workspace}/settings/delete", s.pageDelete)
+	s.accessPages(rt)
+	s.projectPages(rt)
 }
 
 // perPage is the number of workspaces on a page.
@@ -92,7 +93,7 @@ func (s *Service) listPage(r *http.Request, f ui.Form, code int) (web.Answer, er
 	}
 	q := r.URL.Query()
 	p := jsonapi.Page{Number: ui.PageNumber(q), Size: perPage}
-	vs, total, err := s.List(r.Context(), o.Name, Filter{Name: q.Get("q")}, p)
+	vs, total, err := s.List(r.Context(), o.Name, Filter{Name: q.Get("q"), Project: core.ID(q.Get("project"))}, p)
 	if err != nil {
 		return web.Answer{}, err
 	}
@@ -113,52 +114,4 @@ func (s *Service) pageCreate(r *http.Request) (web.Answer, error) {
 		return s.listPage(r, ui.Refused(r.PostForm, err), http.StatusUnprocessableEntity)
 	}
 	return web.Answer{Goto: ui.WorkspacePath(w.OrgName, w.Name)}, err
-}
-
-// stored fills the form of settings with what is stored.
-func stored(w Workspace) ui.Form {
-	return ui.Fill("name", w.Name, "description", w.Description, "engine", w.Engine, "terraform-version", w.EngineVersion,
-		"working-directory", w.WorkingDirectory, "execution-mode", w.ExecutionMode, "auto-apply", ui.Bool(w.AutoApply),
-		"allow-destroy-plan", ui.Bool(w.AllowDestroyPlan), "structured-output", ui.Bool(w.StructuredOutput))
-}
-
-func (s *Service) pageSettings(r *http.Request) (web.Answer, error) {
-	v, err := s.ByName(r.Context(), r.PathValue("org"), r.PathValue("workspace"))
-	return web.Answer{Page: settings(v, stored(v.Workspace), ui.Form{}, r.URL.Query().Has("saved"))}, err
-}
-
-func (s *Service) pageUpdate(r *http.Request) (web.Answer, error) {
-	v, err := s.ByName(r.Context(), r.PathValue("org"), r.PathValue("workspace"))
-	if err != nil {
-		return web.Answer{}, err
-	}
-	after, err := s.Update(r.Context(), v.ID, func(w *Workspace) {
-		w.Name, w.Description, w.WorkingDirectory = r.PostFormValue("name"), ui.Text(r.PostFormValue("description")), r.PostFormValue("working-directory")
-		w.Engine, w.EngineVersion, w.ExecutionMode = r.PostFormValue("engine"), r.PostFormValue("terraform-version"), r.PostFormValue("execution-mode")
-		w.AutoApply, w.AllowDestroyPlan, w.StructuredOutput = checked(r, "auto-apply"), checked(r, "allow-destroy-plan"), checked(r, "structured-output")
-	})
-	if ui.Typo(err) {
-		return web.Answer{Page: settings(v, ui.Refused(r.PostForm, err), ui.Form{}, false), Status: http.StatusUnprocessableEntity}, nil
-	}
-	return web.Answer{Goto: ui.WorkspacePath(after.OrgName, after.Name, "settings") + "?saved"}, err
-}
-
-func checked(r *http.Request, name string) bool { return r.PostFormValue(name) == "true" }
-
-// pageDelete deletes a workspace once its name was typed. With its resources
-// left standing only if that was said too.
-func (s *Service) pageDelete(r *http.Request) (web.Answer, error) {
-	v, err := s.ByName(r.Context(), r.PathValue("org"), r.PathValue("workspace"))
-	if err != nil {
-		return web.Answer{}, err
-	}
-	if r.PostFormValue("confirm") != v.Name {
-		err = core.Errorf(core.Invalid, "is not %q", v.Name).InField("confirm")
-	} else {
-		err = s.Delete(r.Context(), v.ID, !checked(r, "force"))
-	}
-	if ui.Typo(err) {
-		return web.Answer{Page: settings(v, stored(v.Workspace), ui.Refused(r.PostForm, err), false), Status: http.StatusUnprocessableEntity}, nil
-	}
-	return web.Answer{Goto: "/app/" + url.PathEscape(v.OrgName)}, err
 }
