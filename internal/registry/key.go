@@ -8,6 +8,7 @@ import (
 
 	"github.com/ProtonMail/go-crypto/openpgp"
 
+	"interlock/internal/audit"
 	"interlock/internal/authz"
 	"interlock/internal/core"
 	"interlock/internal/db"
@@ -72,6 +73,9 @@ func (s *Service) CreateKey(ctx context.Context, namespace, armor string) (k Key
 		_, err = tx.Exec(ctx, `INSERT INTO gpg_key (id, org_id, key_id, armor, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $5)`, k.ID, k.OrgID, k.KeyID, k.Armor, tx.Now())
 		if err != nil {
 			return taken(err, "ascii-armor")
+		}
+		if err := audit.Add(ctx, tx, o.ID, "gpg_key", k.ID, "create", map[string]any{"key": id}); err != nil {
+			return err
 		}
 		return settleAll(ctx, tx, o.ID, id)
 	})
@@ -167,6 +171,9 @@ func (s *Service) MoveKey(ctx context.Context, namespace, keyID, to string) (k K
 			return taken(err, "namespace")
 		}
 		for _, id := range []core.ID{k.OrgID, o.ID} {
+			if err := audit.Add(ctx, tx, id, "gpg_key", k.ID, "update", map[string]any{"key": k.KeyID, "namespace": o.Name}); err != nil {
+				return err
+			}
 			if err := settleAll(ctx, tx, id, k.KeyID); err != nil {
 				return err
 			}
@@ -186,6 +193,9 @@ func (s *Service) DeleteKey(ctx context.Context, namespace, keyID string) error 
 			return err
 		}
 		if _, err := tx.Exec(ctx, `DELETE FROM gpg_key WHERE id = $1`, k.ID); err != nil {
+			return err
+		}
+		if err := audit.Add(ctx, tx, k.OrgID, "gpg_key", k.ID, "destroy", map[string]any{"key": k.KeyID}); err != nil {
 			return err
 		}
 		return settleAll(ctx, tx, k.OrgID, k.KeyID)

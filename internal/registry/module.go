@@ -2,11 +2,13 @@ package registry
 
 import (
 	"context"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"interlock/internal/account"
+	"interlock/internal/audit"
 	"interlock/internal/authz"
 	"interlock/internal/core"
 	"interlock/internal/db"
@@ -220,7 +222,10 @@ func (s *Service) CreateModule(ctx context.Context, orgName string, a Address) (
 		}
 		_, err = tx.Exec(ctx, `INSERT INTO registry_module (id, org_id, registry, namespace, namespace_key, name, name_key, provider, created_at, updated_at)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9)`, m.ID, m.OrgID, m.Registry, stored, fold(stored), m.Name, fold(m.Name), m.Provider, tx.Now())
-		return taken(err, "name")
+		if err != nil {
+			return taken(err, "name")
+		}
+		return audit.Add(ctx, tx, o.ID, "registry_module", m.ID, "create", map[string]any{"name": m.Name, "provider": m.Provider, "namespace": m.Namespace})
 	})
 	return m, have, err
 }
@@ -237,6 +242,8 @@ func manage(ctx context.Context, tx *db.Tx, orgName string, a Address) (Module, 
 	return loadModule(ctx, tx, o, a)
 }
 
+var commitSHA = regexp.MustCompile(`^[0-9A-Za-z]{1,64}$`)
+
 // CreateVersion adds a version that waits for its archive.
 func (s *Service) CreateVersion(ctx context.Context, orgName string, a Address, version, commit string) (v ModuleVersion, err error) {
 	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
@@ -250,8 +257,8 @@ func (s *Service) CreateVersion(ctx context.Context, orgName string, a Address, 
 		if err := checkVersion(version); err != nil {
 			return err
 		}
-		if len(commit) > 64 {
-			return core.Errorf(core.Invalid, "is too long (maximum is 64 characters)").InField("commit-sha")
+		if commit != "" && !commitSHA.MatchString(commit) {
+			return core.Errorf(core.Invalid, "is not the id of a commit").InField("commit-sha")
 		}
 		v = ModuleVersion{ID: core.NewID("modver"), ModuleID: m.ID, Version: version, Status: VersionPending, CommitSHA: commit, CreatedAt: tx.Now(), UpdatedAt: tx.Now()}
 		_, err = tx.Exec(ctx, `INSERT INTO registry_module_version (id, module_id, version, status, commit_sha, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $6)`,
@@ -259,8 +266,10 @@ func (s *Service) CreateVersion(ctx context.Context, orgName string, a Address, 
 		if err != nil {
 			return taken(err, "version")
 		}
-		_, err = tx.Exec(ctx, `UPDATE registry_module SET updated_at = $2 WHERE id = $1`, m.ID, tx.Now())
-		return err
+		if _, err = tx.Exec(ctx, `UPDATE registry_module SET updated_at = $2 WHERE id = $1`, m.ID, tx.Now()); err != nil {
+			return err
+		}
+		return audit.Add(ctx, tx, m.OrgID, "registry_module_version", v.ID, "create", map[string]any{"name": m.Name, "provider": m.Provider, "version": v.Version})
 	})
 	return v, err
 }
@@ -321,8 +330,15 @@ func (s *Service) DeleteModules(ctx context.Context, orgName string, a Address) 
 		if _, err = tx.Exec(ctx, `DELETE FROM registry_tag WHERE owner_id`+in, args...); err != nil {
 			return err
 		}
-		_, err = tx.Exec(ctx, `DELETE FROM registry_module WHERE id`+in, args...)
-		return err
+		if _, err = tx.Exec(ctx, `DELETE FROM registry_module WHERE id`+in, args...); err != nil {
+			return err
+		}
+		for _, id := range ids { // one for each provider of the name
+			if err := audit.Add(ctx, tx, o.ID, "registry_module", id, "destroy", map[string]any{"name": a.Name}); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	if err == nil {
 		s.drop(ctx, objects...)
@@ -342,8 +358,10 @@ func (s *Service) DeleteVersion(ctx context.Context, orgName string, a Address, 
 		if v, ok = m.version(version); !ok {
 			return authz.ErrHidden()
 		}
-		_, err = tx.Exec(ctx, `DELETE FROM registry_module_version WHERE id = $1`, v.ID)
-		return err
+		if _, err = tx.Exec(ctx, `DELETE FROM registry_module_version WHERE id = $1`, v.ID); err != nil {
+			return err
+		}
+		return audit.Add(ctx, tx, m.OrgID, "registry_module_version", v.ID, "destroy", map[string]any{"name": m.Name, "provider": m.Provider, "version": v.Version})
 	})
 	if err == nil {
 		s.drop(ctx, v.Object)

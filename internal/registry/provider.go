@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"interlock/internal/account"
+	"interlock/internal/audit"
 	"interlock/internal/authz"
 	"interlock/internal/core"
 	"interlock/internal/db"
@@ -245,7 +246,10 @@ func (s *Service) CreateProvider(ctx context.Context, orgName string, a Provider
 		}
 		_, err = tx.Exec(ctx, `INSERT INTO registry_provider (id, org_id, registry, namespace, namespace_key, name, name_key, created_at, updated_at)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8)`, p.ID, p.OrgID, p.Registry, stored, fold(stored), p.Name, fold(p.Name), tx.Now())
-		return taken(err, "name")
+		if err != nil {
+			return taken(err, "name")
+		}
+		return audit.Add(ctx, tx, o.ID, "registry_provider", p.ID, "create", map[string]any{"name": p.Name, "namespace": p.Namespace})
 	})
 	return p, have, err
 }
@@ -290,8 +294,10 @@ func (s *Service) DeleteProvider(ctx context.Context, orgName string, a Provider
 		if _, err := tx.Exec(ctx, `DELETE FROM registry_tag WHERE owner_id = $1`, p.ID); err != nil {
 			return err
 		}
-		_, err = tx.Exec(ctx, `DELETE FROM registry_provider WHERE id = $1`, p.ID)
-		return err
+		if _, err = tx.Exec(ctx, `DELETE FROM registry_provider WHERE id = $1`, p.ID); err != nil {
+			return err
+		}
+		return audit.Add(ctx, tx, p.OrgID, "registry_provider", p.ID, "destroy", map[string]any{"name": p.Name, "namespace": p.Namespace})
 	})
 	if err == nil {
 		s.drop(ctx, objects...)

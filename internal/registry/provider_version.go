@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"interlock/internal/audit"
 	"interlock/internal/authz"
 	"interlock/internal/core"
 	"interlock/internal/db"
@@ -31,7 +32,10 @@ func (s *Service) CreateProviderVersion(ctx context.Context, orgName string, a P
 		v.ID, v.ProviderID, v.CreatedAt, v.UpdatedAt = core.NewID("provver"), p.ID, tx.Now(), tx.Now()
 		_, err = tx.Exec(ctx, `INSERT INTO registry_provider_version (id, provider_id, version, key_id, protocols, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $6)`,
 			v.ID, v.ProviderID, v.Version, v.KeyID, strings.Join(v.Protocols, ","), tx.Now())
-		return taken(err, "version")
+		if err != nil {
+			return taken(err, "version")
+		}
+		return audit.Add(ctx, tx, p.OrgID, "registry_provider_version", v.ID, "create", map[string]any{"name": p.Name, "version": v.Version, "key": v.KeyID})
 	})
 	return v, have, err
 }
@@ -94,8 +98,10 @@ func (s *Service) DeleteProviderVersion(ctx context.Context, orgName string, a P
 		if v, err = loadProviderVersion(ctx, tx, p, version); err != nil {
 			return err
 		}
-		_, err = tx.Exec(ctx, `DELETE FROM registry_provider_version WHERE id = $1`, v.ID)
-		return err
+		if _, err = tx.Exec(ctx, `DELETE FROM registry_provider_version WHERE id = $1`, v.ID); err != nil {
+			return err
+		}
+		return audit.Add(ctx, tx, p.OrgID, "registry_provider_version", v.ID, "destroy", map[string]any{"name": p.Name, "version": v.Version})
 	})
 	if err == nil {
 		for _, f := range v.Platforms {
@@ -155,7 +161,10 @@ func (s *Service) CreatePlatform(ctx context.Context, orgName string, a Provider
 		f.ID, f.VersionID = core.NewID("provpltfrm"), v.ID
 		_, err = tx.Exec(ctx, `INSERT INTO registry_provider_platform (id, version_id, os, arch, filename, shasum) VALUES ($1, $2, $3, $4, $5, $6)`,
 			f.ID, f.VersionID, f.OS, f.Arch, f.Filename, f.Shasum)
-		return taken(err, "os")
+		if err != nil {
+			return taken(err, "os")
+		}
+		return audit.Add(ctx, tx, p.OrgID, "registry_provider_platform", f.ID, "create", map[string]any{"name": p.Name, "version": v.Version, "os": f.OS, "arch": f.Arch, "shasum": f.Shasum})
 	})
 	return f, have, err
 }
@@ -193,8 +202,10 @@ func (s *Service) DeletePlatform(ctx context.Context, orgName string, a Provider
 		if f, err = v.platform(os, arch); err != nil {
 			return err
 		}
-		_, err = tx.Exec(ctx, `DELETE FROM registry_provider_platform WHERE id = $1`, f.ID)
-		return err
+		if _, err = tx.Exec(ctx, `DELETE FROM registry_provider_platform WHERE id = $1`, f.ID); err != nil {
+			return err
+		}
+		return audit.Add(ctx, tx, p.OrgID, "registry_provider_platform", f.ID, "destroy", map[string]any{"name": p.Name, "version": v.Version, "os": f.OS, "arch": f.Arch})
 	})
 	if err == nil {
 		s.drop(ctx, f.Object)
