@@ -190,7 +190,7 @@ func TestV2AgentPools(t *testing.T) {
 			doc["data"].(map[string]any)["relationships"] = map[string]any{kind: map[string]any{"data": []map[string]string{{"type": "workspaces", "id": ws}}}}
 			return w.admin.Do(t, "POST", "/api/v2/organizations/acme/agent-pools", doc)
 		}
-		p := pool("narrow", "allowed-workspaces", one).Want(t, 201).One(t).ID
+		p := pool("narrow", "allowed-workspaces", one).Want(t, 200).One(t).ID
 		pool("narrow", "allowed-workspaces", one).Want(t, 422)
 		pool("stray", "allowed-workspaces", foreign).Want(t, 422)
 		pool("stray", "allowed-projects", "prj-nowhere").Want(t, 422)
