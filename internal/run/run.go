@@ -308,11 +308,17 @@ func (s *Service) around(ctx context.Context, tx *db.Tx, rs []Run, wss map[core.
 			if v.stateMoved, err = stateMoved(ctx, tx, r, w); err != nil {
 				return nil, err
 			}
-			if v.Wait, err = s.explain(ctx, tx, v); err != nil {
-				return nil, err
-			}
 		}
 		out[i] = v
+	}
+	q, err := s.queueOf(ctx, tx, out)
+	if err != nil {
+		return nil, err
+	}
+	for i, v := range out {
+		if !v.Ended() {
+			out[i].Wait = q.explain(v)
+		}
 	}
 	return out, nil
 }

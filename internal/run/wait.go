@@ -30,49 +30,110 @@ const (
 	WaitStarting     = "starting"
 )
 
+// A queue is what the waits of several runs follow from. It is read in at most
+// four queries, however many runs there are.
+type queue struct {
+	before map[core.ID]int64 // runs that go before a pending run, phases before a queued one
+	first  map[core.ID]Run   // of a workspace: who is first in line
+	busy   int64
+	slots  int64
+}
+
+// queueOf reads what vs wait for.
+func (s *Service) queueOf(ctx context.Context, tx *db.Tx, vs []View) (q queue, err error) {
+	q = queue{before: map[core.ID]int64{}, first: map[core.ID]Run{}}
+	var pending, phases, spaces []any
+	seen := map[core.ID]bool{}
+	for _, v := range vs {
+		switch v.Status {
+		case core.Pending:
+			pending = append(pending, v.ID)
+			if !seen[v.WorkspaceID] {
+				seen[v.WorkspaceID], spaces = true, append(spaces, v.WorkspaceID)
+			}
+		case core.PlanQueued:
+			phases = append(phases, v.Plan.ID)
+		case core.ApplyQueued:
+			phases = append(phases, v.Apply.ID)
+		}
+	}
+	counts := func(sql string, args []any) error {
+		ns, err := db.All(ctx, tx, func(r db.Row) (n struct {
+			id core.ID
+			n  int64
+		}, err error) {
+			return n, r.Scan(&n.id, &n.n)
+		}, sql, args...)
+		for _, n := range ns {
+			q.before[n.id] = n.n
+		}
+		return err
+	}
+	if len(pending) > 0 {
+		if err := counts(`SELECT me.id, (SELECT count(*) FROM run r WHERE r.workspace_id = me.workspace_id AND r.ended_at IS NULL AND r.plan_only = false AND r.id <> me.id
+			AND (r.save_plan = false AND r.number < me.number OR r.save_plan AND r.status IN ('confirmed', 'apply_queued', 'applying')))
+			FROM run me WHERE me.id IN (`+db.In(1, len(pending))+`)`, pending); err != nil {
+			return q, err
+		}
+		// Who holds the workspace past pending is first, else the oldest.
+		heads, err := db.All(ctx, tx, scan, `SELECT `+columns+` FROM run r WHERE r.id IN (
+			SELECT COALESCE(
+				(SELECT h.id FROM run h WHERE h.workspace_id = w.id AND h.ended_at IS NULL AND h.plan_only = false AND h.status <> 'pending'
+					AND (h.save_plan = false OR h.status IN ('confirmed', 'apply_queued', 'applying')) ORDER BY h.number LIMIT 1),
+				(SELECT h.id FROM run h WHERE h.workspace_id = w.id AND h.ended_at IS NULL AND h.plan_only = false AND h.save_plan = false ORDER BY h.number LIMIT 1))
+			FROM workspace w WHERE w.id IN (`+db.In(1, len(spaces))+`))`, spaces...)
+		if err != nil {
+			return q, err
+		}
+		for _, h := range heads {
+			q.first[h.WorkspaceID] = h
+		}
+	}
+	if len(phases) > 0 {
+		q.slots = int64(s.Slots())
+		if err := counts(`SELECT me.id, (SELECT count(*) FROM phase p WHERE p.status = 'queued' AND p.pool_id = me.pool_id AND p.id <> me.id
+			AND (p.class < me.class OR p.class = me.class AND p.queued_at < me.queued_at)) FROM phase me WHERE me.id IN (`+db.In(1, len(phases))+`)`, phases); err != nil {
+			return q, err
+		}
+		if q.busy, err = db.One(ctx, tx, db.Int, `SELECT count(*) FROM phase WHERE status = 'running' AND pool_id = ''`); err != nil {
+			return q, err
+		}
+	}
+	return q, nil
+}
+
 // explain says why a run that has not ended does not move, or nothing if it is
-// at work. It costs at most two queries.
-func (s *Service) explain(ctx context.Context, tx *db.Tx, v View) (*Wait, error) {
+// at work.
+func (q queue) explain(v View) *Wait {
 	r, w := v.Run, v.Workspace
 	switch r.Status {
 	case core.Pending:
-		return s.explainPending(ctx, tx, v)
+		return q.explainPending(v)
 	case core.PlanQueued, core.ApplyQueued:
-		return s.explainQueued(ctx, tx, v)
+		return q.explainQueued(v)
 	case core.Planning, core.Applying:
 		if r.CancelAskedAt != nil {
-			return &Wait{Reason: WaitStopping, Text: "The engine was asked to stop; the run ends when it has."}, nil
+			return &Wait{Reason: WaitStopping, Text: "The engine was asked to stop; the run ends when it has."}
 		}
-		return nil, nil
+		return nil
 	case core.Planned:
 		if v.stateMoved != "" {
-			return &Wait{Reason: WaitStateMoved, Text: v.stateMoved + " The plan cannot be applied: discard this run and queue a new one.", Who: "anyone who may apply runs here"}, nil
+			return &Wait{Reason: WaitStateMoved, Text: v.stateMoved + " The plan cannot be applied: discard this run and queue a new one.", Who: "anyone who may apply runs here"}
 		}
-		return &Wait{Reason: WaitConfirmation, Text: "Waiting for someone to confirm or discard the plan.", Who: "anyone who may apply runs here"}, nil
+		return &Wait{Reason: WaitConfirmation, Text: "Waiting for someone to confirm or discard the plan.", Who: "anyone who may apply runs here"}
 	case core.PlannedAndSaved:
 		text := "The plan is saved and waits to be applied or discarded."
 		if w.Lock.Held() {
 			text = fmt.Sprintf("The plan is saved. The workspace is locked by %s, so it cannot be applied yet.", w.Lock)
 		}
-		return &Wait{Reason: WaitSaved, Text: text, Who: "anyone who may apply runs here"}, nil
+		return &Wait{Reason: WaitSaved, Text: text, Who: "anyone who may apply runs here"}
 	}
-	return nil, nil
+	return nil
 }
 
-func (s *Service) explainPending(ctx context.Context, tx *db.Tx, v View) (*Wait, error) {
+func (q queue) explainPending(v View) *Wait {
 	w := v.Workspace
-	const before = ` FROM run r
-		WHERE r.workspace_id = $1 AND r.ended_at IS NULL AND r.plan_only = false AND r.id <> $2
-		  AND (r.save_plan = false AND r.number < $3 OR r.save_plan AND r.status IN ('confirmed', 'apply_queued', 'applying'))`
-	n, err := db.One(ctx, tx, db.Int, `SELECT count(*)`+before, v.WorkspaceID, v.ID, v.Number)
-	if err != nil {
-		return nil, err
-	}
-	ahead, err := db.All(ctx, tx, scan, `SELECT `+columns+before+` ORDER BY CASE WHEN r.status = 'pending' THEN 1 ELSE 0 END, r.number LIMIT 1`, v.WorkspaceID, v.ID, v.Number)
-	if err != nil {
-		return nil, err
-	}
-	out := &Wait{Position: n}
+	out := &Wait{Position: q.before[v.ID]}
 	if w.Lock.ByPerson() {
 		out.Reason, out.Who = WaitLocked, "the holder of the lock, or an administrator of the workspace"
 		out.Text = fmt.Sprintf("The workspace is locked by %s.", w.Lock)
@@ -82,46 +143,35 @@ func (s *Service) explainPending(ctx context.Context, tx *db.Tx, v View) (*Wait,
 		if out.Position > 0 {
 			out.Text += fmt.Sprintf(" %s before this one.", plural(out.Position, "run is", "runs are"))
 		}
-		return out, nil
+		return out
 	}
-	if len(ahead) > 0 {
-		first := ahead[0]
+	if first, ok := q.first[v.WorkspaceID]; ok && first.ID != v.ID && out.Position > 0 {
 		out.Reason, out.Blocker = WaitRunAhead, first.ID
 		out.Text = fmt.Sprintf("Waiting for %s before this one; run #%d is %s.", plural(out.Position, "run", "runs"), first.Number, first.Status.Words())
 		if first.Status == core.Planned {
 			out.Who = "anyone who may confirm or discard run #" + fmt.Sprint(first.Number)
 		}
-		return out, nil
+		return out
 	}
 	out.Reason, out.Text = WaitStarting, "Next in line; it is about to start."
-	return out, nil
+	return out
 }
 
-func (s *Service) explainQueued(ctx context.Context, tx *db.Tx, v View) (*Wait, error) {
+func (q queue) explainQueued(v View) *Wait {
 	p := v.Plan
 	if v.Status == core.ApplyQueued {
 		p = v.Apply
 	}
-	before, err := db.One(ctx, tx, db.Int, `SELECT count(*) FROM phase p JOIN phase me ON me.id = $1
-		WHERE p.status = 'queued' AND p.pool_id = me.pool_id AND p.id <> me.id AND (p.class < me.class OR p.class = me.class AND p.queued_at < me.queued_at)`, p.ID)
-	if err != nil {
-		return nil, err
+	before := q.before[p.ID]
+	switch {
+	case p.PoolID != "":
+		return &Wait{Reason: WaitWorker, Position: before, Text: "Waiting for an agent of the workspace's agent pool to take it.", Who: "whoever runs the agents of that pool"}
+	case q.slots == 0:
+		return &Wait{Reason: WaitWorker, Position: before, Text: "No worker runs here: this server only coordinates (--runners 0)."}
+	case q.busy < q.slots && before == 0:
+		return &Wait{Reason: WaitStarting, Text: "A worker is about to take it."}
 	}
-	if p.PoolID != "" {
-		return &Wait{Reason: WaitWorker, Position: before, Text: "Waiting for an agent of the workspace's agent pool to take it.", Who: "whoever runs the agents of that pool"}, nil
-	}
-	busy, err := db.One(ctx, tx, db.Int, `SELECT count(*) FROM phase WHERE status = 'running' AND pool_id = ''`)
-	if err != nil {
-		return nil, err
-	}
-	slots := int64(s.Slots())
-	if slots == 0 {
-		return &Wait{Reason: WaitWorker, Position: before, Text: "No worker runs here: this server only coordinates (--runners 0)."}, nil
-	}
-	if busy < slots && before == 0 {
-		return &Wait{Reason: WaitStarting, Text: "A worker is about to take it."}, nil
-	}
-	return &Wait{Reason: WaitWorker, Position: before, Text: fmt.Sprintf("All %s busy; %s in line before this one.", plural(slots, "worker is", "workers are"), plural(before, "phase", "phases"))}, nil
+	return &Wait{Reason: WaitWorker, Position: before, Text: fmt.Sprintf("All %s busy; %s in line before this one.", plural(q.slots, "worker is", "workers are"), plural(before, "phase", "phases"))}
 }
 
 func plural(n int64, one, many string) string {
