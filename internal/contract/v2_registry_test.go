@@ -223,6 +223,14 @@ func TestV2RegistryPermissions(t *testing.T) {
 			t.Errorf("a member is told where to upload: %s", a.Body)
 		}
 
+		// The organization's trail tells what was published.
+		trail := string(whole.Get(t, "/api/v2/organization/audit-trail?page[size]=100").Want(t, 200).Body)
+		for _, typ := range []string{"registry_module", "registry_module_version", "registry_provider"} {
+			if !strings.Contains(trail, `"type":"`+typ+`"`) {
+				t.Errorf("the trail has no %s: %s", typ, trail)
+			}
+		}
+
 		// Sharing opens the protocol, and nothing else.
 		admin := w.s.As(servertest.AdminToken)
 		eve.Get(t, "/api/registry/v1/modules/acme/net/aws/versions").Want(t, 404)
