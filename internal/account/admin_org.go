@@ -219,11 +219,11 @@ func (s *Service) SetModuleConsumers(ctx context.Context, name string, consumers
 // whose modules one of some organizations, a list of arguments, may use besides
 // its own, for the registry.
 func ModulesShared(consumers string) string {
-	return `(o.shares_modules OR o.id IN (SELECT c.org_id FROM module_consumer c WHERE c.consumer_id IN (` + consumers + `)))`
+	return `NOT o.disabled AND (o.shares_modules OR o.id IN (SELECT c.org_id FROM module_consumer c WHERE c.consumer_id IN (` + consumers + `)))`
 }
 
 // ProvidersShared is ModulesShared for providers, which are shared with all.
-func ProvidersShared(string) string { return `o.shares_providers` }
+func ProvidersShared(string) string { return `NOT o.disabled AND o.shares_providers` }
 
 // AdminOrgsNamed returns those of some organizations that exist, each once, to
 // a site administrator, in two queries.

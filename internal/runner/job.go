@@ -82,6 +82,9 @@ func (j *job) watch(ctx context.Context) {
 	renewed := time.Now()
 	limit := time.NewTimer(j.w.Limit)
 	defer limit.Stop()
+	if j.w.Limit <= 0 {
+		limit.Stop()
+	}
 	handed := j.r.handed
 	for {
 		var sig run.Signal
