@@ -36,7 +36,7 @@ func TestPagesOfAWorkspace(t *testing.T) {
 		}
 
 		// Access.
-		team := api.Do(t, "POST", "/api/v2/organizations/acme/teams", servertest.Doc("teams", map[string]any{"name": "builders"})).Want(t, 201).One(t).ID
+		team := api.Do(t, "POST", "/api/v2/organizations/acme/teams", servertest.Doc("teams", map[string]any{"name": "builders"})).Want(t, 200, 201).One(t).ID
 		ann.has(ann.get(at+"/access"), "No team has been given access", "builders")
 		ann.fails(at+"/access", 422, "must be read, plan, write, admin or custom", "team", team, "access", "everything")
 		ann.post(at+"/access", "team", team, "access", "read")
@@ -103,7 +103,7 @@ func TestPagesOfProjects(t *testing.T) {
 		ann.post(p, "name", "Base", "default-execution-mode", "local", "auto-destroy-after", "7d")
 		ann.has(ann.get(p), "Base", `value="local" checked`, `value="7d"`)
 
-		team := api.Do(t, "POST", "/api/v2/organizations/acme/teams", servertest.Doc("teams", map[string]any{"name": "builders"})).Want(t, 201).One(t).ID
+		team := api.Do(t, "POST", "/api/v2/organizations/acme/teams", servertest.Doc("teams", map[string]any{"name": "builders"})).Want(t, 200, 201).One(t).ID
 		ann.fails(p+"/access", 422, "must be read, write, maintain, admin or custom", "team", team, "access", "plan")
 		ann.post(p+"/access", "team", team, "access", "read")
 		grant := value(t, ann.get(p), "builders", "grant")
@@ -129,5 +129,53 @@ func TestPagesOfProjects(t *testing.T) {
 		ann.post("/app/acme/shop/settings/delete", "confirm", "shop")
 		ann.post(p + "/delete")
 		ann.lacks(ann.get(at), "Base")
+	})
+}
+
+func TestPagesOfVariableSets(t *testing.T) {
+	dbtest.EachURL(t, func(t *testing.T, dsn string) {
+		s, ann, eve, api := pagesWorld(t, dsn)
+		const at = "/app/organizations/acme/varsets"
+		ws := api.Workspace(t, "acme", "shop", nil)
+		api.Do(t, "POST", "/api/v2/workspaces/"+ws+"/vars", servertest.Doc("vars", map[string]any{"key": "region", "value": "own", "category": "env"})).Want(t, 201)
+		ann.has(ann.get(at), "No variable set yet")
+		ann.fails(at, 422, "Name can't be blank", "description", "x")
+		set := ann.post(at, "name", "cloud", "description", "of the provider", "scope", "some")
+		ann.has(ann.fails(set+"/vars", 422, "must be terraform or env", "key", "region", "value", "typed"), "typed")
+		ann.post(set+"/vars", "category", "env", "key", "region", "value", "from-the-set")
+		ann.post(set+"/vars", "category", "env", "key", "token", "value", "hunter2", "sensitive", "true")
+		body := ann.get(set)
+		ann.has(body, "from-the-set", "Sensitive, not shown")
+		ann.lacks(body, "hunter2")
+
+		// It applies to what it names; the workspace's page says so.
+		ann.fails(set+"/targets", 422, "does not exist", "workspace", "nowhere")
+		ann.post(set+"/targets", "workspace", "shop")
+		body = ann.get("/app/acme/shop/variables")
+		ann.has(body, "From variable sets", "cloud", "token")
+		ann.lacks(body, "from-the-set", "Overridden by", "hunter2")
+		ann.post(set, "name", "cloud2", "scope", "some", "priority", "true")
+		ann.has(ann.get("/app/acme/shop/variables"), "from-the-set", "Overridden by cloud2")
+		ann.post(set+"/targets/remove", "target", ws)
+		ann.lacks(ann.get("/app/acme/shop/variables"), "From variable sets")
+		ann.post(set, "name", "cloud2", "scope", "global")
+		ann.has(ann.get("/app/acme/shop/variables"), "From variable sets")
+
+		// A variable of it changes and goes.
+		edit := strings.Split(strings.SplitN(ann.get(set), set+"/vars/", 2)[1], `"`)[0]
+		ann.fails(set+"/vars/"+edit, 422, "can't be blank", "key", "", "value", "x")
+		ann.post(set+"/vars/"+edit, "key", "zone", "value", "z")
+		ann.has(ann.get(set), "zone")
+
+		s.User(t, "tom")
+		ann.post("/app/organizations/acme/members", "email", "tom")
+		for _, p := range []*reader{eve, signIn(t, s, "tom", servertest.Password)} {
+			p.barred([]string{at, set, set + "/vars/" + edit},
+				[]string{at, set, set + "/vars", set + "/vars/" + edit, set + "/vars/" + edit + "/delete", set + "/targets", set + "/targets/remove", set + "/delete"})
+		}
+		ann.post(set + "/vars/" + edit + "/delete")
+		ann.lacks(ann.get(set), "zone")
+		ann.post(set + "/delete")
+		ann.ask("GET", set, nil).Want(t, 404)
 	})
 }

@@ -15,6 +15,7 @@ func (s *Service) pages(rt *web.Router) {
 	rt.Page("GET /app/{org}/{workspace}/variables/{var}", s.pageEdit)
 	rt.Page("POST /app/{org}/{workspace}/variables/{var}", s.pageUpdate)
 	rt.Page("POST /app/{org}/{workspace}/variables/{var}/delete", s.pageDelete)
+	s.setPages(rt)
 }
 
 func (s *Service) workspaceOf(r *http.Request) (workspace.View, error) {
@@ -31,7 +32,11 @@ func (s *Service) pageList(r *http.Request) (web.Answer, error) {
 
 func (s *Service) listPage(r *http.Request, w workspace.View, f ui.Form, code int) (web.Answer, error) {
 	vs, err := s.List(r.Context(), w.ID)
-	return web.Answer{Page: listPage(w, vs, f), Status: code}, err
+	if err != nil {
+		return web.Answer{}, err
+	}
+	from, over, err := s.given(r.Context(), w.ID, vs)
+	return web.Answer{Page: listPage(w, vs, from, over, f), Status: code}, err
 }
 
 // refused keeps what was typed, except a secret.
