@@ -17,6 +17,7 @@ import (
 
 // Routes mounts the API.
 func (s *Service) Routes(rt *web.Router) {
+	s.pages(rt)
 	rt.V2("GET /api/v2/organizations/{org}/agent-pools", 200, s.v2List)
 	rt.V2("POST /api/v2/organizations/{org}/agent-pools", 200, s.v2Create)
 	rt.V2("GET /api/v2/agent-pools/{pool}", 200, s.v2Get)

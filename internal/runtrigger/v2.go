@@ -13,6 +13,7 @@ import (
 
 // Routes mounts the API.
 func (s *Service) Routes(rt *web.Router) {
+	s.pages(rt)
 	rt.V2("GET /api/v2/workspaces/{workspace}/run-triggers", 200, s.v2List)
 	rt.V2("POST /api/v2/workspaces/{workspace}/run-triggers", 201, s.v2Create)
 	rt.V2("GET /api/v2/run-triggers/{trigger}", 200, s.v2Get)

@@ -182,6 +182,7 @@ func (s *Service) Assign(ctx context.Context, ws, key core.ID) error {
 
 // Routes mounts the API.
 func (s *Service) Routes(rt *web.Router) {
+	s.pages(rt)
 	rt.V2("GET /api/v2/organizations/{org}/ssh-keys", 200, s.v2List)
 	rt.V2("POST /api/v2/organizations/{org}/ssh-keys", 201, s.v2Create)
 	rt.V2("GET /api/v2/ssh-keys/{key}", 200, func(r *http.Request) (*jsonapi.Doc, error) {
