@@ -28,3 +28,6 @@ func (s *Server) Retention() *retention.Service {
 
 // DataDir is the directory that the server holds.
 func (s *Server) DataDir() string { return s.cfg.DataDir }
+
+// Routes is the route table, in the order of mounting.
+func (s *Server) Routes() []web.Route { return s.router.Routes() }

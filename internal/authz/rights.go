@@ -96,6 +96,10 @@ func OrgsRights(ctx context.Context, tx *db.Tx, orgs ...core.ID) (map[core.ID]co
 			return nil, errUnknown()
 		}
 		have[x.org], _ = x.orgRights()
+		if s.Kind == core.TeamKind {
+			// Its settings and its end are for people to decide.
+			have[x.org] &^= core.UpdateOrg | core.DeleteOrg
+		}
 	}
 	return have, err
 }

@@ -204,6 +204,9 @@ func (s *Service) v1Latest(r *http.Request) (any, error) {
 		if err != nil {
 			return err
 		}
+		if err := authz.Workspace(ctx, tx, w.ID, core.ReadRuns); err != nil {
+			return err
+		}
 		if w.ConfigID == "" {
 			return authz.ErrHidden()
 		}

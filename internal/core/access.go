@@ -92,14 +92,14 @@ type Custom struct {
 }
 
 // Rights returns what the access allows on a workspace: at least to read its
-// runs.
+// runs. Comments come with the fixed levels alone.
 func (c Custom) Rights() Right {
 	r := seeRights
 	switch c.Runs {
 	case "apply":
-		r |= QueuePlan | Comment | ApplyRuns
+		r |= QueuePlan | ApplyRuns
 	case "plan":
-		r |= QueuePlan | Comment
+		r |= QueuePlan
 	}
 	switch c.Variables {
 	case "write":

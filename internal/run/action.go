@@ -141,10 +141,11 @@ func (s *Service) ForceCancel(ctx context.Context, id core.ID, comment string) e
 }
 
 // ForceExecute moves a waiting run to the head of the queue: every earlier
-// unfinished run is discarded or canceled.
+// unfinished run is discarded or canceled. It takes the lock from another run,
+// so it needs the right to lock too.
 func (s *Service) ForceExecute(ctx context.Context, id core.ID) error {
 	var gone []Run
-	err := s.act(ctx, id, core.ApplyRuns, "", func(ctx context.Context, tx *db.Tx, v *View) error {
+	err := s.act(ctx, id, core.ApplyRuns|core.LockWorkspace, "", func(ctx context.Context, tx *db.Tx, v *View) error {
 		if v.Status != core.Pending || v.Workspace.Lock.Kind != "run" {
 			return core.Errorf(core.Forbidden, "only a pending run whose workspace is locked by another run can be force-executed")
 		}

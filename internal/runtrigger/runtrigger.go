@@ -48,7 +48,7 @@ type Service struct {
 // by which it queues runs in others, as far as the subject of ctx sees these.
 func (s *Service) List(ctx context.Context, ws core.ID, inbound bool, p jsonapi.Page) (ts []Trigger, total int64, err error) {
 	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
-		if _, err := workspace.Get(ctx, tx, ws, 0); err != nil {
+		if _, err := workspace.Get(ctx, tx, ws, core.ReadRuns); err != nil {
 			return err
 		}
 		visible, arg := authz.VisibleWorkspaces(authz.Subject(ctx), 2)
@@ -111,7 +111,7 @@ func (s *Service) get(ctx context.Context, tx *db.Tx, id core.ID, want core.Righ
 // Get returns a trigger.
 func (s *Service) Get(ctx context.Context, id core.ID) (t Trigger, err error) {
 	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
-		t, err = s.get(ctx, tx, id, 0)
+		t, err = s.get(ctx, tx, id, core.ReadRuns)
 		return err
 	})
 	return t, err

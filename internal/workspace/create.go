@@ -36,11 +36,15 @@ func (s *Service) CreateIn(ctx context.Context, tx *db.Tx, org, hint string, w W
 	} else {
 		err = s.projectOf(ctx, tx, o.ID, w.ProjectID)
 	}
-	if err != nil {
-		return w, err
+	// The right to create comes from the organization or from the project. Who
+	// has neither learns nothing of projects.
+	have, denied := authz.OrgRights(ctx, tx, o.ID)
+	if denied != nil {
+		return w, denied
 	}
-	// The right to create comes from the organization or from the project.
-	have, err := authz.OrgRights(ctx, tx, o.ID)
+	if core.KindOf(err) == core.Invalid && !have.Has(core.CreateWorkspace) {
+		return w, authz.ErrHidden()
+	}
 	if err != nil {
 		return w, err
 	}

@@ -347,6 +347,13 @@ func (s *Service) MoveWorkspaces(ctx context.Context, id core.ID, wss []core.ID)
 		if _, err := GetProject(ctx, tx, id, 0); err != nil {
 			return err
 		}
+		have, org, err := authz.ProjectRights(ctx, tx, id)
+		if err == nil && !have.Has(core.MoveWorkspaces) && !org.Has(core.ManageWorkspaces) {
+			err = authz.ErrHidden()
+		}
+		if err != nil {
+			return err
+		}
 		if len(wss) > maxTagsAtOnce {
 			return core.Errorf(core.Invalid, "more than %d workspaces at once", maxTagsAtOnce)
 		}

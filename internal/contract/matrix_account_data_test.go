@@ -1,0 +1,94 @@
+package contract_test
+
+import "interlock/internal/servertest"
+
+type attrs = map[string]any
+
+var d = servertest.Doc
+
+// refs is a document of references to objects by words of the world.
+func refs(typ string, words ...string) map[string]any {
+	list := []any{}
+	for _, w := range words {
+		list = append(list, attrs{"type": typ, "id": w})
+	}
+	return attrs{"data": list}
+}
+
+// Accounts, organizations, teams, tokens and administration.
+var matrixAccountRows = []matrixRow{
+	{"GET /api/v2/ping", "open", "", nil},
+	{"GET /api/v2/account/details", "any", "skip=RT", nil}, // what a run's token is told of itself is not laid down
+	{"PATCH /api/v2/account/update", "user", "", d("users", nil)},
+	{"PATCH /api/v2/account/password", "user", "", d("users", attrs{"current_password": "wrong", "password": "new password here", "password_confirmation": "new password here"})},
+	{"GET /api/v2/users/{user}", "any", "user=self skip=RT,TW,TO,OT", nil},
+	{"POST /api/v2/admin/users", "admin", "", d("users", attrs{"username": "made-{n}", "email": "made-{n}@example.com"})},
+	{"GET /api/v2/organization/audit-trail", "audit", "", nil},
+	{"GET /api/v2/organizations", "anyAU", "", nil},
+	{"POST /api/v2/organizations", "user", "", d("organizations", attrs{"name": "new-{n}", "email": "a@example.com"})},
+	{"GET /api/v2/organizations/{org}", "org.see", "", nil},
+	{"PATCH /api/v2/organizations/{org}", "org.update", "", d("organizations", nil)},
+	{"DELETE /api/v2/organizations/{org}", "org.delete", "fresh=org skip=TO", nil},
+	{"GET /api/v2/organizations/{org}/entitlement-set", "org.see", "", nil},
+	{"GET /api/v2/organizations/{org}/relationships/data-retention-policy", "org.see", "skip=RT", nil},
+	{"POST /api/v2/organizations/{org}/relationships/data-retention-policy", "org.policy", "", d("data-retention-policy-dont-deletes", nil)},
+	{"PATCH /api/v2/organizations/{org}/relationships/data-retention-policy", "org.policy", "", d("data-retention-policy-dont-deletes", nil)},
+	{"DELETE /api/v2/organizations/{org}/relationships/data-retention-policy", "org.policy", "", nil},
+
+	{"GET /api/v2/organizations/{org}/teams", "org.see", "skip=RT", nil},
+	{"POST /api/v2/organizations/{org}/teams", "org.teams", "", d("teams", attrs{"name": "t-{n}"})},
+	{"GET /api/v2/teams/{team}", "org.see", "skip=RT", nil},
+	{"PATCH /api/v2/teams/{team}", "org.teams", "skip=OA", d("teams", attrs{"name": "crew-{n}"})}, // OA changes what a team may do, and that alone
+	{"DELETE /api/v2/teams/{team}", "org.teams", "fresh=team", nil},
+	{"POST /api/v2/teams/{team}/relationships/users", "org.members", "skip=MT bodies=free", refs("users", "{guestname}")},
+	{"DELETE /api/v2/teams/{team}/relationships/users", "org.members", "skip=MT bodies=free", refs("users", "{guestname}")},
+	{"GET /api/v2/teams/{team}/relationships/organization-memberships", "org.see", "skip=RT", nil},
+	{"POST /api/v2/teams/{team}/relationships/organization-memberships", "org.members", "skip=MT", refs("organization-memberships", "{member}")},
+	{"DELETE /api/v2/teams/{team}/relationships/organization-memberships", "org.members", "skip=MT", refs("organization-memberships", "{member}")},
+	{"GET /api/v2/organizations/{org}/organization-memberships", "org.see", "skip=RT", nil},
+	{"POST /api/v2/organizations/{org}/organization-memberships", "org.members", "", d("organization-memberships", attrs{"email": "invited-{n}@example.com"})},
+	{"GET /api/v2/organization-memberships", "user", "", nil},
+	{"GET /api/v2/organization-memberships/{member}", "org.see", "skip=RT", nil},
+	{"DELETE /api/v2/organization-memberships/{member}", "org.members", "fresh=member", nil},
+	{"GET /api/v2/users/{user}/authentication-tokens", "user", "user=self", nil},
+	{"POST /api/v2/users/{user}/authentication-tokens", "user", "user=self", d("authentication-tokens", attrs{"description": "x"})},
+	{"GET /api/v2/authentication-tokens/{token}", "user", "token=mytoken fresh=mytoken only=M0 skip=" + matrixUsersButM0, nil},
+	{"DELETE /api/v2/authentication-tokens/{token}", "user", "token=mytoken fresh=mytoken only=M0 skip=" + matrixUsersButM0, nil},
+	{"GET /api/v2/teams/{team}/authentication-token", "org.teams", "team=owners skip=MT only=none", nil},
+	{"POST /api/v2/teams/{team}/authentication-token", "org.teams", "fresh=team", nil},
+	{"POST /api/v2/teams/{team}/authentication-tokens", "org.teams", "fresh=team", d("authentication-tokens", attrs{"description": "x"})},
+	{"DELETE /api/v2/teams/{team}/authentication-token", "org.owners", "team=owners only=none", nil},
+	{"GET /api/v2/organizations/{org}/team-tokens", "org.see", "skip=RT", nil},
+	{"GET /api/v2/organizations/{org}/authentication-token", "org.orgtokens", "", nil},
+	{"POST /api/v2/organizations/{org}/authentication-token", "org.orgtokens", "only=none", nil}, // a new one would end OT
+	{"DELETE /api/v2/organizations/{org}/authentication-token", "org.orgtokens", "only=none", nil},
+
+	{"GET /api/v2/admin/feature-sets", "admin", "", nil},
+	{"POST /api/v2/admin/organizations/{org}/subscription", "admin", "", nil},
+	{"GET /api/v2/admin/organizations", "admin", "", nil},
+	{"GET /api/v2/admin/organizations/{org}", "admin", "", nil},
+	{"PATCH /api/v2/admin/organizations/{org}", "admin", "", d("organizations", nil)},
+	{"DELETE /api/v2/admin/organizations/{org}", "admin", "fresh=org", nil},
+	{"GET /api/v2/admin/organizations/{org}/relationships/module-consumers", "admin", "", nil},
+	{"PATCH /api/v2/admin/organizations/{org}/relationships/module-consumers", "admin", "", refs("organizations", "other")},
+	{"GET /api/v2/admin/users", "admin", "", nil},
+	{"GET /api/v2/admin/users/{user}", "admin", "user=guest", nil},
+	{"DELETE /api/v2/admin/users/{user}", "admin", "user=guest fresh=guest", nil},
+	{"POST /api/v2/admin/users/{user}/actions/suspend", "admin", "user=guest fresh=guest", nil},
+	{"POST /api/v2/admin/users/{user}/actions/unsuspend", "admin", "user=guest fresh=guest", nil},
+	{"POST /api/v2/admin/users/{user}/actions/grant_admin", "admin", "user=guest fresh=guest", nil},
+	{"POST /api/v2/admin/users/{user}/actions/revoke_admin", "admin", "user=guest fresh=guest", nil},
+	{"GET /api/v2/admin/workspaces", "admin", "", nil},
+	{"GET /api/v2/admin/workspaces/{workspace}", "admin", "", nil},
+	{"DELETE /api/v2/admin/workspaces/{workspace}", "admin", "fresh=workspace", nil},
+	{"GET /api/v2/admin/runs", "admin", "", nil},
+	{"POST /api/v2/admin/runs/{run}/actions/force-cancel", "admin", "", nil},
+
+	{"GET /api/v1/user/{username}", "any", "username=selfname", nil},
+	{"POST /api/v1/authenticate", "open", "only=none", nil}, // asks for a password
+	{"GET /api/v1/authenticate", "anyAU", "", nil},
+}
+
+// matrixUsersButM0 keeps the rows about a token of one's own, made anew each
+// time, to one user; to the tokens that are not users' they do not exist.
+const matrixUsersButM0 = "OO"

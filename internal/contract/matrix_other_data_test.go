@@ -1,0 +1,98 @@
+package contract_test
+
+import "net/url"
+
+var hook = d("notification-configurations", attrs{"name": "n{n}", "destination-type": "generic", "url": "http://127.0.0.1:1/", "enabled": false})
+
+// What hangs on workspaces and organizations, and what is open to all.
+var matrixOtherRows = []matrixRow{
+	{"GET /api/v2/workspaces/{subject}/notification-configurations", "ws.notify", "subject=workspace", nil},
+	{"POST /api/v2/workspaces/{subject}/notification-configurations", "ws.notify", "subject=workspace", hook},
+	{"GET /api/v2/projects/{subject}/notification-configurations", "prj.notify", "subject=project", nil},
+	{"POST /api/v2/projects/{subject}/notification-configurations", "prj.notify", "subject=project", hook},
+	{"GET /api/v2/teams/{subject}/notification-configurations", "org.teams", "subject=team skip=OT", nil},
+	{"POST /api/v2/teams/{subject}/notification-configurations", "org.teams", "subject=team skip=OT", hook},
+	{"GET /api/v2/notification-configurations/{notification}", "ws.notify", "", nil},
+	{"PATCH /api/v2/notification-configurations/{notification}", "ws.notify", "", d("notification-configurations", nil)},
+	{"DELETE /api/v2/notification-configurations/{notification}", "ws.notify", "fresh=notification", nil},
+	{"POST /api/v2/notification-configurations/{notification}/actions/verify", "ws.notify", "", nil},
+	{"POST /api/v2/notification-configurations/{notification}/actions/enable", "ws.notify", "", nil},
+
+	{"GET /api/v2/workspaces/{workspace}/run-triggers", "ws.runs", "query=filter[run-trigger][type]=inbound", nil},
+	{"POST /api/v2/workspaces/{workspace}/run-triggers", "ws.triggers", "skip=A", d("run-triggers", nil, "sourceable", "workspaces", "{source}")}, // A cannot read the source
+	{"GET /api/v2/run-triggers/{trigger}", "ws.runs", "", nil},
+	{"DELETE /api/v2/run-triggers/{trigger}", "ws.triggers", "fresh=trigger", nil},
+
+	{"GET /api/v2/organizations/{org}/agent-pools", "org.poolread", "", nil},
+	{"POST /api/v2/organizations/{org}/agent-pools", "org.pools", "", d("agent-pools", attrs{"name": "made-{n}"})},
+	{"GET /api/v2/agent-pools/{pool}", "org.poolread", "", nil},
+	{"PATCH /api/v2/agent-pools/{pool}", "org.pools", "", d("agent-pools", nil)},
+	{"DELETE /api/v2/agent-pools/{pool}", "org.pools", "fresh=pool", nil},
+	{"GET /api/v2/agent-pools/{pool}/agents", "org.poolread", "", nil},
+	{"GET /api/v2/agent-pools/{pool}/authentication-tokens", "org.pools", "", nil},
+	{"POST /api/v2/agent-pools/{pool}/authentication-tokens", "org.pools", "", d("authentication-tokens", attrs{"description": "x"})},
+
+	{"GET /api/v2/organizations/{org}/ssh-keys", "org.sshread", "", nil},
+	{"POST /api/v2/organizations/{org}/ssh-keys", "org.sshwrite", "", d("ssh-keys", attrs{"name": "k{n}", "value": "-----BEGIN OPENSSH PRIVATE KEY-----\nx\n-----END OPENSSH PRIVATE KEY-----\n"})},
+	{"GET /api/v2/ssh-keys/{key}", "org.sshread", "key=sshkey", nil},
+	{"PATCH /api/v2/ssh-keys/{key}", "org.sshwrite", "key=sshkey", d("ssh-keys", nil)},
+	{"DELETE /api/v2/ssh-keys/{key}", "org.sshwrite", "key=sshkey fresh=sshkey", nil},
+
+	{"GET /api/meta/ip-ranges", "anyAU", "", nil},
+	{"GET /static/{file}", "open", "only=none", nil},
+	{"GET /metrics", "open", "", nil},
+	{"GET /healthz", "open", "", nil},
+	{"GET /readyz", "open", "", nil},
+	{"GET /.well-known/terraform.json", "open", "", nil},
+	{"POST /oauth/token", "capability", "", url.Values{"grant_type": {"authorization_code"}, "client_id": {"terraform-cli"}, "code": {"made-up"}, "code_verifier": {"made-up"}, "redirect_uri": {"http://localhost:10000/login"}}},
+	{"PUT /upload/configurations/{config}/{capability}", "capability", "", nil},
+	{"POST /upload/configurations/{config}/{capability}", "capability", "", nil},
+	{"GET /download/configurations/{config}/{capability}", "capability", "", nil},
+	{"PUT /upload/states/{state}/{capability}", "capability", "", nil},
+	{"PUT /upload/json-states/{state}/{capability}", "capability", "", nil},
+	{"GET /download/states/{state}/{capability}", "capability", "", nil},
+	{"GET /download/json-states/{state}/{capability}", "capability", "", nil},
+	{"GET /download/plans/{plan}/{form}/{capability}", "capability", "", nil},
+	{"GET /download/plan-exports/{export}/{capability}", "capability", "", nil},
+	{"GET /logs/{phase}/{capability}", "capability", "phase=plan", nil},
+}
+
+// The pages, as a session sees them. Tokens do not speak there.
+var matrixPageRows = []matrixRow{
+	{"GET /signin", "open", "", nil},
+	{"POST /signin", "open", "only=none", nil},
+	{"POST /signout", "open", "only=none", nil},
+	{"GET /setup/{token}", "open", "only=none", nil},
+	{"POST /setup/{token}", "open", "only=none", nil},
+	{"GET /{$}", "user", "", nil},
+	{"GET /app/organizations", "user", "", nil},
+	{"POST /app/organizations", "user", "", url.Values{"name": {"bad name"}}},
+	{"GET /app/account", "user", "", nil},
+	{"POST /app/account/tokens", "user", "", url.Values{"description": {"x"}, "expires": {"never heard of"}}},
+	{"POST /app/account/revoke", "user", "", url.Values{"token": {"at-nothing"}}},
+	{"GET /app/settings/tokens", "user", "", nil},
+	{"GET /oauth/authorize", "user", "query=client_id=terraform-cli&response_type=code&code_challenge=0123456789012345678901234567890123456789012&code_challenge_method=S256&redirect_uri=http://localhost:10000/login&state=x", nil},
+	{"POST /oauth/authorize", "user", "", url.Values{"answer": {"deny"}}},
+	{"GET /app/{org}", "org.see", "", nil},
+	{"POST /app/{org}", "org.createws", "", url.Values{"name": {"bad name"}}},
+	{"GET /app/{org}/{workspace}", "ws.runs", "workspace=name", nil},
+	{"GET /app/{org}/{workspace}/settings", "ws.runs", "workspace=name", nil},
+	{"POST /app/{org}/{workspace}/settings", "ws.settings", "workspace=name", url.Values{"name": {"bad name"}}},
+	{"POST /app/{org}/{workspace}/settings/delete", "ws.delete", "workspace=name fresh=workspace skip=A,PM,PA", url.Values{"confirm": {"{name}"}}},
+	{"GET /app/{org}/{workspace}/variables", "ws.vars", "workspace=name", nil},
+	{"POST /app/{org}/{workspace}/variables", "ws.setvars", "workspace=name", url.Values{"key": {"bad key"}, "category": {"terraform"}}},
+	{"GET /app/{org}/{workspace}/variables/{var}", "ws.vars", "workspace=name", nil},
+	{"POST /app/{org}/{workspace}/variables/{var}", "ws.setvars", "workspace=name", url.Values{"key": {"bad key"}}},
+	{"POST /app/{org}/{workspace}/variables/{var}/delete", "ws.setvars", "workspace=name only=none", nil},
+	{"GET /app/{org}/{workspace}/states", "ws.state", "workspace=name", nil},
+	{"GET /app/{org}/{workspace}/states/{state}", "ws.state", "workspace=name", nil},
+	{"GET /app/{org}/{workspace}/states/{state}/download", "ws.state", "workspace=name anon=401", nil},
+	{"POST /app/{org}/{workspace}/lock", "ws.lock", "workspace=name", nil},
+	{"POST /app/{org}/{workspace}/unlock", "ws.lock", "workspace=name", nil},
+	{"GET /app/{org}/{workspace}/runs", "ws.runs", "workspace=name", nil},
+	{"POST /app/{org}/{workspace}/runs", "ws.plan", "workspace=name", url.Values{"kind": {"never heard of"}}},
+	{"GET /app/{org}/{workspace}/runs/{run}", "ws.runs", "workspace=name", nil},
+	{"POST /app/{org}/{workspace}/runs/{run}/{action}", "ws.apply", "workspace=name", nil},
+	{"GET /app/{org}/{workspace}/runs/{run}/events", "ws.runs", "workspace=name anon=401", nil},
+	{"GET /app/{org}/{workspace}/runs/{run}/log/{phase}", "ws.runs", "workspace=name anon=401", nil},
+}
