@@ -84,6 +84,18 @@ var matrixAccountRows = []matrixRow{
 	{"GET /api/v2/admin/runs", "admin", "", nil},
 	{"POST /api/v2/admin/runs/{run}/actions/force-cancel", "admin", "", nil},
 
+	{"GET /api/v2/admin/terraform-versions", "admin", "", nil},
+	{"POST /api/v2/admin/terraform-versions", "admin", "", d("terraform-versions", attrs{"version": "bad"})},
+	{"GET /api/v2/admin/terraform-versions/{version}", "admin", "only=none", nil},
+	{"PATCH /api/v2/admin/terraform-versions/{version}", "admin", "only=none", d("terraform-versions", nil)},
+	{"DELETE /api/v2/admin/terraform-versions/{version}", "admin", "only=none", nil},
+	{"GET /api/v2/admin/general-settings", "admin", "", nil},
+	{"PATCH /api/v2/admin/general-settings", "admin", "", d("general-settings", nil)},
+	{"GET /api/v2/admin/customization-settings", "admin", "", nil},
+	{"PATCH /api/v2/admin/customization-settings", "admin", "", d("customization-settings", nil)},
+	{"GET /api/v2/admin/smtp-settings", "admin", "", nil},
+	{"PATCH /api/v2/admin/smtp-settings", "admin", "", d("smtp-settings", nil)},
+
 	{"GET /api/v1/user/{username}", "any", "username=selfname", nil},
 	{"POST /api/v1/authenticate", "open", "only=none", nil}, // asks for a password
 	{"GET /api/v1/authenticate", "anyAU", "", nil},

@@ -60,6 +60,8 @@ var orgGrid = map[string]string{
 	"org.orgtokens": "OO OT TO",
 	"org.sshread":   "OO TO MV MW MJ A PM PA", // who may set a key on some workspace
 	"org.sshwrite":  "OO TO MV",
+	"org.modules":   "OO OT TO MO",
+	"org.providers": "OO OT TO MR",
 	"org.pools":     "OO OT TO MA",
 	"org.poolread":  "OO OT TO MA MW MJ A PM PA",
 	"org.varsets":   "OO OT TO MW MJ",
@@ -67,7 +69,7 @@ var orgGrid = map[string]string{
 	"org.tags":      "OO OT TO MW MJ",
 	"prj.see":       "OO OT TO MW MJ RW RJ MP PO PR PW PM PA R P W A C0 C1 C2 TW",
 	"prj.update":    "OO OT TO MJ PA",
-	"prj.move": "OO OT TO MJ MW PA",
+	"prj.move":      "OO OT TO MJ MW PA",
 	"prj.delete":    "OO OT TO MJ PA",
 	"prj.seeaccess": "OO OT TO MJ PA",
 	"prj.access":    "OO OT TO MJ PA",
