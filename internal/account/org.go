@@ -225,12 +225,20 @@ func (s *Service) UpdateOrg(ctx context.Context, name string, change func(*Org) 
 		if o, err = FindOrg(ctx, tx, name); err != nil {
 			return err
 		}
-		if err := authz.Org(ctx, tx, o.ID, core.UpdateOrg); err != nil {
-			return err
+		denied := authz.Org(ctx, tx, o.ID, core.UpdateOrg)
+		if denied != nil && (authz.Subject(ctx).Kind != core.TeamKind || authz.Org(ctx, tx, o.ID, core.ManageOwners) != nil) {
+			return denied
 		}
 		before := o
 		if err := change(&o); err != nil {
 			return err
+		}
+		// Settings are for people. Whether their tokens are taken is for the
+		// owners' team token too: where they are not, it is the API's way back.
+		if same := o; denied != nil {
+			if same.UserTokens = before.UserTokens; same != before || o == before {
+				return denied
+			}
 		}
 		if o.Personal && o.Name != before.Name {
 			return core.Errorf(core.Invalid, "is a user's own namespace and keeps its name").InField("name")

@@ -215,6 +215,9 @@ func (w *matrixWorld) print() map[string]string {
 	w.t.Helper()
 	text := func(r db.Row) (s string, err error) { return s, r.Scan(&s) }
 	out := map[string]string{}
+	if w.s.App.DB().Kind() != "sqlite" {
+		return out // the statements are SQLite's
+	}
 	err := w.s.App.DB().View(context.Background(), func(ctx context.Context, tx *db.Tx) error {
 		names, err := db.All(ctx, tx, text, `SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'`)
 		if err != nil {
