@@ -437,7 +437,9 @@ func TestDeathWhileTheStateIsWritten(t *testing.T) {
 						t.Fatal(err)
 					}
 					r := s.wait(t, run, 30*time.Second, "errored")
-					if done, missing := s.kept(t, led, w, run); done != 2 || missing > 0 {
+					// On a busy machine one more was made before the engine stood still;
+					// the copy was taken before.
+					if done, missing := s.kept(t, led, w, run); done < 2 || missing > done-2 {
 						t.Errorf("%d resources were made, %d of them are not in the state (%s)", done, missing, r.Str("reason-text"))
 					}
 					if !strings.Contains(r.Str("reason-text"), "the last whole one before was saved") {
