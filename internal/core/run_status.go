@@ -85,17 +85,6 @@ func Statuses() []Status {
 	}
 }
 
-// Edges calls f for every transition, for the diagram in docs.
-func Edges(f func(from Status, e Event, to Status)) {
-	for _, from := range Statuses() {
-		for _, e := range []Event{Enqueue, Start, Requeue, PlanDone, PlanEmpty, Save, Confirm, Finish, Discard, Fail, Cancel, ForceCancel, ForceEnd} {
-			if to, ok := transitions[from][e]; ok {
-				f(from, e, to)
-			}
-		}
-	}
-}
-
 var statusWords = map[Status]string{
 	Pending: "pending", PlanQueued: "waiting for a worker to plan it", Planning: "planning",
 	Planned: "planned and needs confirmation", PlannedAndFinished: "finished: nothing to apply",

@@ -196,7 +196,6 @@ func LogTopic(phase core.ID) string    { return "log/" + string(phase) }
 func cancelTopic(run core.ID) string   { return "cancel/" + string(run) }
 func CancelTopic(run core.ID) string   { return cancelTopic(run) }
 func orgTopic(org core.ID) string      { return "runs/" + string(org) }
-func ListTopic(org core.ID) string     { return orgTopic(org) }
 func wsRunsTopic(ws core.ID) string    { return "wsruns/" + string(ws) }
 func WorkspaceTopic(ws core.ID) string { return wsRunsTopic(ws) }
 

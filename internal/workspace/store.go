@@ -187,9 +187,3 @@ func CountRun(ctx context.Context, tx *db.Tx, id core.ID, failed bool, plan, app
 		id, one(failed), plan.Milliseconds(), one(plan > 0), apply.Milliseconds(), one(apply > 0), tx.Now())
 	return err
 }
-
-// CountPolicyFailure adds a run that a policy stopped.
-func CountPolicyFailure(ctx context.Context, tx *db.Tx, id core.ID) error {
-	_, err := tx.Exec(ctx, `UPDATE workspace SET policy_failures = policy_failures + 1 WHERE id = $1`, id)
-	return err
-}
