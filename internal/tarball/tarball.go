@@ -1,4 +1,4 @@
-// Package tarball reads and writes the tar.gz archives in which configurations
+// Package tarball reads the tar.gz archives in which configurations
 // travel. Archives come from anyone who may upload, so Unpack and Check trust
 // nothing in them and stop at limits while they stream.
 package tarball

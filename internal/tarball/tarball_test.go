@@ -318,39 +318,6 @@ func (s slow) Read(p []byte) (int, error) {
 	return s.r.Read(p[:1])
 }
 
-func TestPackIsDeterministicAndUnpacks(t *testing.T) {
-	t.Parallel()
-	src := t.TempDir()
-	os.MkdirAll(filepath.Join(src, "mod/deep"), 0o755)
-	os.WriteFile(filepath.Join(src, "main.tf"), []byte("resource"), 0o644)
-	os.WriteFile(filepath.Join(src, "mod/run.sh"), []byte("#!"), 0o755)
-	os.Symlink("../main.tf", filepath.Join(src, "mod/link"))
-	var a, b bytes.Buffer
-	if err := Pack(src, &a); err != nil {
-		t.Fatal(err)
-	}
-	os.Chtimes(filepath.Join(src, "main.tf"), time.Now(), time.Now().Add(time.Hour))
-	if err := Pack(src, &b); err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(a.Bytes(), b.Bytes()) {
-		t.Error("two packs of one folder differ")
-	}
-	dst := t.TempDir()
-	if _, err := Unpack(context.Background(), &a, dst, Limits{}); err != nil {
-		t.Fatal(err)
-	}
-	for p, want := range map[string]fs.FileMode{"main.tf": 0o644, "mod/run.sh": 0o755, "mod/deep": fs.ModeDir | 0o755, "mod/link": fs.ModeSymlink | 0o777} {
-		if fi, err := os.Lstat(filepath.Join(dst, p)); err != nil || fi.Mode() != want {
-			t.Errorf("%s: %v, %v", p, fi, err)
-		}
-	}
-	os.Symlink("../out", filepath.Join(src, "bad"))
-	if err := Pack(src, io.Discard); err == nil {
-		t.Error("Pack takes a symlink that leaves")
-	}
-}
-
 func FuzzUnpack(f *testing.F) {
 	for _, data := range hostile(f) {
 		if len(data) < 64<<10 {

@@ -3,7 +3,6 @@ package tfdata
 import (
 	"cmp"
 	"encoding/json"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -321,36 +320,4 @@ func wants(n *node, kind byte, what string) error {
 		return core.Errorf(core.Invalid, "%s in the document must be an object", what)
 	}
 	return core.Errorf(core.Invalid, "%s in the document must be a list", what)
-}
-
-// SensitiveValues returns the strings and numbers inside the sensitive outputs
-// of a state, sorted and each once, for hiding them in logs. It returns nothing
-// for a state that ParseState refuses, and knows nothing of resources.
-func SensitiveValues(raw []byte) []string {
-	s, err := ParseState(raw)
-	if err != nil {
-		return nil
-	}
-	found := map[string]bool{}
-	for _, o := range s.Outputs {
-		if o.Sensitive {
-			(&node{raw: o.Value}).scalars(found)
-		}
-	}
-	return slices.Sorted(maps.Keys(found))
-}
-
-func (n *node) scalars(into map[string]bool) {
-	switch n.kind() {
-	case '"':
-		if s := n.str(); s != "" {
-			into[s] = true
-		}
-	case '0':
-		into[string(n.raw)] = true
-	}
-	_, kids := n.object()
-	for _, kid := range append(kids, n.array()...) {
-		kid.scalars(into)
-	}
 }

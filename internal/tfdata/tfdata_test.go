@@ -71,9 +71,6 @@ func TestAState4TellsWhatItHolds(t *testing.T) {
 	if secret.Name != "secret" || !secret.Sensitive || !strings.Contains(string(secret.Type), "object") || !strings.Contains(string(secret.Value), "canary-hunter2") {
 		t.Errorf("output %+v", secret)
 	}
-	if got, want := SensitiveValues(read(t, "state4.json")), []string{"canary-hunter2"}; !reflect.DeepEqual(got, want) {
-		t.Errorf("sensitive values %q, want %q", got, want)
-	}
 }
 
 func TestAState3TellsWhatItHolds(t *testing.T) {
@@ -218,6 +215,5 @@ func FuzzParseState(f *testing.F) {
 		if !json.Valid(raw) || s.Serial < 0 || s.Resources > len(s.List) {
 			t.Errorf("accepted %+v", s)
 		}
-		SensitiveValues(raw)
 	})
 }
