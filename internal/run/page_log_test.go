@@ -106,3 +106,20 @@ func FuzzLogLines(f *testing.F) {
 		}
 	})
 }
+
+// A run may begin to apply while its page is made: a log that was read shows,
+// even though the run was loaded before its apply began.
+func TestLogCardShowsWhatWasRead(t *testing.T) {
+	for _, c := range []struct {
+		lines  []logLine
+		hidden bool
+	}{{nil, true}, {textLines("", "applying"), false}} {
+		var b strings.Builder
+		if err := logCard(detail{}, Phase{Kind: ApplyPhase}, logPiece{Lines: c.lines}, "Apply log").Render(context.Background(), &b); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Contains(b.String(), `class="card" hidden`); got != c.hidden {
+			t.Errorf("with %d lines hidden is %v", len(c.lines), got)
+		}
+	}
+}

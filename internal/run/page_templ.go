@@ -2852,7 +2852,7 @@ func logCard(d detail, p Phase, l logPiece, title string) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		if p.Kind == ApplyPhase && p.StartedAt == nil {
+		if p.Kind == ApplyPhase && p.StartedAt == nil && len(l.Lines) == 0 {
 			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 208, " hidden")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
