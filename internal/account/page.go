@@ -3,7 +3,6 @@ package account
 import (
 	"net/http"
 	"net/url"
-	"time"
 
 	"interlock/internal/authz"
 	"interlock/internal/core"
@@ -21,9 +20,7 @@ func (s *Service) pages(rt *web.Router) {
 	rt.Page("GET /{$}", s.pageStart)
 	rt.Page("GET /app/organizations", s.pageOrgs)
 	rt.Page("POST /app/organizations", s.pageCreateOrg)
-	rt.Page("GET /app/account", s.pageAccount)
-	rt.Page("POST /app/account/tokens", s.pageCreateToken)
-	rt.Page("POST /app/account/revoke", s.pageRevokeToken)
+	s.selfPages(rt)
 	s.orgPages(rt)
 	s.teamPages(rt)
 }
@@ -126,50 +123,4 @@ func (s *Service) pageCreateOrg(r *http.Request) (web.Answer, error) {
 		return s.orgsPage(r, ui.Refused(r.PostForm, err), http.StatusUnprocessableEntity)
 	}
 	return web.Answer{Goto: "/app/" + o.Name}, err
-}
-
-func (s *Service) pageAccount(r *http.Request) (web.Answer, error) {
-	return s.accountPage(r, Token{}, ui.Form{}, 0)
-}
-
-func (s *Service) accountPage(r *http.Request, made Token, f ui.Form, code int) (web.Answer, error) {
-	sub := authz.Subject(r.Context())
-	u, err := s.UserByID(r.Context(), sub.ID)
-	if err != nil {
-		return web.Answer{}, err
-	}
-	ts, err := s.Tokens(r.Context())
-	return web.Answer{Page: accountPage(u, ts, made, f), Status: code}, err
-}
-
-// lifetimes are the lives that the form offers for a token, in days.
-var lifetimes = map[string]int{"": 0, "30": 30, "90": 90, "365": 365}
-
-func (s *Service) pageCreateToken(r *http.Request) (web.Answer, error) {
-	var expires *time.Time
-	days, ok := lifetimes[r.PostFormValue("expires")]
-	if !ok {
-		return web.Answer{}, core.Errorf(core.Malformed, "a token cannot have this life")
-	}
-	if len(r.PostFormValue("description")) > maxTokenDescription {
-		err := core.Errorf(core.Invalid, "is longer than %d bytes", maxTokenDescription).InField("description")
-		return s.accountPage(r, Token{}, ui.Refused(r.PostForm, err), http.StatusUnprocessableEntity)
-	}
-	if days > 0 {
-		at := s.DB.Now().UTC().AddDate(0, 0, days)
-		expires = &at
-	}
-	t, err := s.IssueUserToken(r.Context(), authz.Subject(r.Context()).ID, r.PostFormValue("description"), expires)
-	if err != nil {
-		return web.Answer{}, err
-	}
-	return s.accountPage(r, t, ui.Form{}, http.StatusCreated)
-}
-
-func (s *Service) pageRevokeToken(r *http.Request) (web.Answer, error) {
-	// A token that is gone already is what the caller wanted.
-	if err := s.DeleteToken(r.Context(), core.ID(r.PostFormValue("token"))); err != nil && core.KindOf(err) != core.NotFound {
-		return web.Answer{}, err
-	}
-	return web.Goto("/app/account")
 }

@@ -68,6 +68,8 @@ var matrixPageRows = []matrixRow{
 	{"GET /app/organizations", "user", "", nil},
 	{"POST /app/organizations", "user", "", url.Values{"name": {"bad name"}}},
 	{"GET /app/account", "user", "", nil},
+	{"POST /app/account", "user", "", url.Values{"username": {"bad name"}}},
+	{"POST /app/account/password", "user", "", url.Values{"current_password": {"wrong"}, "password": {"x"}, "password_confirmation": {"y"}}},
 	{"POST /app/account/tokens", "user", "", url.Values{"description": {"x"}, "expires": {"never heard of"}}},
 	{"POST /app/account/revoke", "user", "", url.Values{"token": {"at-nothing"}}},
 	{"GET /app/settings/tokens", "user", "", nil},
