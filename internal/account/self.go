@@ -22,14 +22,7 @@ func (s *Service) UpdateAccount(ctx context.Context, change func(*User)) (u User
 		before := u
 		change(&u)
 		if u.Email != before.Email {
-			if err := validEmail(u.Email); err != nil {
-				return err
-			}
-			n, err := db.One(ctx, tx, db.Int, `SELECT count(*) FROM app_user WHERE id <> $1 AND (lower(email) = $2 OR username_key = $2)`, id, key(u.Email))
-			if err == nil && n > 0 {
-				err = core.Errorf(core.Invalid, "Email has already been taken").InField("email")
-			}
-			if err != nil {
+			if err := freeEmail(ctx, tx, id, u.Email); err != nil {
 				return err
 			}
 		}
@@ -44,6 +37,18 @@ func (s *Service) UpdateAccount(ctx context.Context, change func(*User)) (u User
 	})
 	s.cache.clear()
 	return u, err
+}
+
+// freeEmail checks an address that user id wants: nobody else signs in by it.
+func freeEmail(ctx context.Context, tx *db.Tx, id core.ID, email string) error {
+	if err := validEmail(email); err != nil {
+		return err
+	}
+	n, err := db.One(ctx, tx, db.Int, `SELECT count(*) FROM app_user WHERE id <> $1 AND (lower(email) = $2 OR username_key = $2)`, id, key(email))
+	if err == nil && n > 0 {
+		err = core.Errorf(core.Invalid, "Email has already been taken").InField("email")
+	}
+	return err
 }
 
 // rename gives the personal organization of a user the user's new name.

@@ -142,6 +142,11 @@ func (s *Service) CreateUser(ctx context.Context, n NewUser) (u User, err error)
 		return u, err
 	}
 	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
+		if n.Email != "" {
+			if err := freeEmail(ctx, tx, "", n.Email); err != nil {
+				return err
+			}
+		}
 		u, err = s.addUser(ctx, tx, n)
 		return err
 	})

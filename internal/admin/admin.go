@@ -1,4 +1,4 @@
-// Package admin is the API by which the administrators of an installation see
+// Package admin is the API and the pages by which the administrators of an installation see
 // and manage all of it: organizations, users, workspaces, runs, engines and
 // settings. For everybody else it does not exist. What is changed belongs to
 // the packages below; they check the right once more.
@@ -21,7 +21,7 @@ import (
 	"interlock/internal/workspace"
 )
 
-// Service serves the API of site administrators.
+// Service serves the API and the pages of site administrators.
 type Service struct {
 	DB         *db.DB
 	Accounts   *account.Service
@@ -34,7 +34,7 @@ type Service struct {
 	LookAgain func()
 }
 
-// Routes mounts the API.
+// Routes mounts the API and the pages.
 func (s *Service) Routes(rt *web.Router) {
 	at := func(pattern string, code int, f func(*http.Request) (*jsonapi.Doc, error)) {
 		method, path, _ := strings.Cut(pattern, " ")
@@ -79,6 +79,7 @@ func (s *Service) Routes(rt *web.Router) {
 
 	at("GET runs", 200, s.runs)
 	rt.V2Raw("POST /api/v2/admin/runs/{run}/actions/force-cancel", s.forceCancel)
+	s.pages(rt)
 }
 
 // query reads a search word, and bounds it.

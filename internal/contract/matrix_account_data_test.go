@@ -1,6 +1,10 @@
 package contract_test
 
-import "interlock/internal/servertest"
+import (
+	"net/url"
+
+	"interlock/internal/servertest"
+)
 
 type attrs = map[string]any
 
@@ -95,6 +99,15 @@ var matrixAccountRows = []matrixRow{
 	{"PATCH /api/v2/admin/customization-settings", "admin", "", d("customization-settings", nil)},
 	{"GET /api/v2/admin/smtp-settings", "admin", "", nil},
 	{"PATCH /api/v2/admin/smtp-settings", "admin", "", d("smtp-settings", nil)},
+
+	{"GET /site/users", "admin", "", nil},
+	{"POST /site/users", "admin", "", url.Values{"name": {"bad name"}}},
+	{"GET /site/users/{user}", "admin", "user=guest", nil},
+	{"POST /site/users/{user}/suspend", "admin", "user=guest fresh=guest", nil},
+	{"POST /site/users/{user}/unsuspend", "admin", "user=guest fresh=guest", nil},
+	{"POST /site/users/{user}/grant-admin", "admin", "user=guest fresh=guest", nil},
+	{"POST /site/users/{user}/revoke-admin", "admin", "user=guest fresh=guest", nil},
+	{"POST /site/users/{user}/delete", "admin", "user=guest fresh=guest", url.Values{"confirm": {"nobody"}}},
 
 	{"GET /api/v1/user/{username}", "any", "username=selfname", nil},
 	{"POST /api/v1/authenticate", "open", "only=none", nil}, // asks for a password
