@@ -38,24 +38,49 @@ func EachWorkspaceRights(ctx context.Context, tx *db.Tx, ids []core.ID) (map[cor
 		}
 		return out, err
 	}
+	return out, grantedRights(ctx, tx, s, ids, out)
+}
+
+// grantedRights adds to out what a person or a team may do on workspaces. What
+// teams are granted on each is only looked up where the organization's roles
+// leave it open: owners, who list the most, are spared that.
+func grantedRights(ctx context.Context, tx *db.Tx, s core.Subject, ids []core.ID, out map[core.ID]core.Right) error {
 	args := []any{"", s.ID}
 	for _, id := range ids {
 		args = append(args, id)
 	}
+	in := db.In(3, len(ids))
 	teams, member := mine(s)
+	orgs, err := db.All(ctx, tx, scanRoles, `
+		SELECT o.id, `+member+`, o.force_delete, o.user_tokens, `+teamWords+teams+`)), ''), CAST($1 AS text), '', false
+		FROM organization o WHERE o.id IN (SELECT w.org_id FROM workspace w WHERE w.id IN (`+in+`))`, args...)
+	if err != nil {
+		return err
+	}
+	of := make(map[core.ID]roles, len(orgs))
+	owned := true
+	for _, o := range orgs {
+		of[o.org] = o
+		_, owner := o.orgRights()
+		owned = owned && owner
+	}
+	grants := workspaceGrants + teams + `)), ''), ` + projectGrants + teams + `)), '')`
+	if owned {
+		grants = `CAST($1 AS text), CAST($2 AS text)` // both are used, and owners have all rights anyway
+	}
 	all, err := db.All(ctx, tx, func(r db.Row) (x rolesOf, err error) {
-		return x, r.Scan(&x.id, &x.org, &x.member, &x.forceDelete, &x.userTokens, &x.teams, &x.grants, &x.projects, &x.inside)
-	}, `SELECT w.id, o.id, `+member+`, o.force_delete, o.user_tokens, `+teamWords+teams+`)), ''),
-			`+workspaceGrants+teams+`)), ''),
-			`+projectGrants+teams+`)), ''), CAST($1 AS text) <> ''
+		return x, r.Scan(&x.id, &x.org, &x.grants, &x.projects)
+	}, `SELECT w.id, w.org_id, `+grants+`
 		FROM workspace w JOIN organization o ON o.id = w.org_id JOIN project p ON p.id = w.project_id
-		WHERE w.id IN (`+db.In(3, len(ids))+`)`, args...)
+		WHERE w.id IN (`+in+`)`, args...)
 	for _, x := range all {
-		if have := x.workspaceRights(); have != 0 && !x.barred(s) {
+		o := of[x.org]
+		o.grants, o.projects = x.grants, x.projects
+		if have := o.workspaceRights(); have != 0 && !o.barred(s) {
 			out[x.id] = have
 		}
 	}
-	return out, err
+	return err
 }
 
 // workspaceRights is what the roles mean for the workspace.

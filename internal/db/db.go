@@ -218,7 +218,7 @@ func (tx *Tx) Exec(ctx context.Context, q string, args ...any) (int64, error) {
 	if err != nil {
 		return 0, translate(err)
 	}
-	res, err := st.ExecContext(ctx, args...)
+	res, err := st.ExecContext(context.WithoutCancel(ctx), args...) // see each
 	if err != nil {
 		return 0, translate(err)
 	}
@@ -270,12 +270,18 @@ func (tx *Tx) each(ctx context.Context, q string, args []any, f func(Row) error)
 	if err != nil {
 		return err
 	}
-	rows, err := st.QueryContext(ctx, args...)
+	// A context that can end costs two watchers for each query and a detour for
+	// each row, more than most queries. It is looked at between rows instead:
+	// no single step reads so much that it would have to be interrupted.
+	rows, err := st.QueryContext(context.WithoutCancel(ctx), args...)
 	if err != nil {
 		return err
 	}
 	defer rows.Close()
 	for rows.Next() {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		if err := f(rows); err != nil {
 			return err
 		}

@@ -179,7 +179,13 @@ func WriteJSONStatus(w http.ResponseWriter, r *http.Request, code int, v any) {
 }
 
 func writeJSON(w http.ResponseWriter, r *http.Request, code int, contentType string, v any) {
-	b, err := json.Marshal(v)
+	var b []byte
+	var err error
+	if doc, ok := v.(*jsonapi.Doc); ok {
+		b, err = doc.AppendJSON(nil)
+	} else {
+		b, err = json.Marshal(v)
+	}
 	if err != nil {
 		slog.ErrorContext(r.Context(), "encode answer", "route", r.Pattern, "err", err)
 		w.WriteHeader(http.StatusInternalServerError)
