@@ -52,7 +52,7 @@ func run(args []string) int {
 		err = app.TokenCommand(ctx, args[1:], os.Stdout)
 	case "version":
 		fmt.Println("interlock", version)
-	case "sandbox-exec": // how the server starts an engine where bubblewrap is not installed
+	case "sandbox-exec": // how the server starts an engine
 		return executor.SandboxExecMain(args[1:])
 	case "help", "--help", "-h":
 		fmt.Print(usage)

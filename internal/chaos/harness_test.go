@@ -567,31 +567,6 @@ func noProcesses(t *testing.T, dir string, within time.Duration, when string) {
 	t.Errorf("%s: still there: %v", when, ps)
 }
 
-// widows looks at what goes on without anybody watching after the server was
-// killed. The kernel ends an engine with its server, but a sandbox that was only
-// being set up at that instant has not asked for it yet: one such is left to the
-// next start, which ends it before it does anything else.
-func widows(t *testing.T, dir string, allowed int) {
-	t.Helper()
-	var ps []process
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		if ps = processes(dir); len(ps) == 0 {
-			return
-		}
-	}
-	sandboxes := 0
-	for _, p := range ps {
-		if comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", p.pid)); strings.TrimSpace(string(comm)) == "bwrap" {
-			sandboxes++
-		}
-	}
-	// A sandbox is two processes of bubblewrap and what runs in it.
-	if sandboxes > 2*allowed {
-		t.Errorf("after the server was killed: still there: %v", ps)
-	}
-	t.Logf("a sandbox outlived its server: %v", ps)
-}
-
 // engineOf finds the engine's process of a run.
 func engineOf(dir, run string) int {
 	for _, p := range processes(dir) {

@@ -490,7 +490,7 @@ func TestChaosServerKill(t *testing.T) {
 			x.s.kill()
 			f.end()
 			x.struck[st]++
-			widows(t, x.s.dir, 1)
+			noProcesses(t, x.s.dir, 20*time.Second, "after the server was killed")
 			slowest = max(slowest, x.s.start(t))
 			x.settle(t, w)
 			x.verify(t, w, f)

@@ -331,7 +331,7 @@ func TestCancelSurvivesTheServer(t *testing.T) {
 		s.act(t, first, "cancel")
 		s.act(t, second, "cancel")
 		s.kill()
-		widows(t, s.dir, 1)
+		noProcesses(t, s.dir, 20*time.Second, "after the server was killed")
 		s.start(t)
 		s.wait(t, first, 30*time.Second, "canceled")
 		// What the apply did is not known, and that is the more important news.

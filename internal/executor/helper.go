@@ -29,30 +29,61 @@ type sealSpec struct {
 const sealedArg = "--sealed"
 
 // SandboxExecMain is the subcommand sandbox-exec, with which the program runs
-// an engine where there is no bwrap. args are the engine's own. It adopts
-// everything that the engine starts, however detached, and ends only when all
-// of it is dead; when the server dies, it kills the engine first. Under
-// Landlock the restrictions are laid on a second stage, so that the run cannot
-// signal the first. The answer is the exit status.
+// an engine. args are the engine's own. It adopts everything that the engine
+// starts, however detached, and ends only when all of it is dead; when the
+// server dies, it kills the engine first. That holds from its first instant:
+// the kernel kills it with the server until it has asked to be told instead,
+// and it starts nothing before. bwrap alone cannot promise that much, since
+// what it makes follows it only once it is set up. Under Landlock the
+// restrictions are laid on a second stage, so that the run cannot signal the
+// first. The answer is the exit status.
 func SandboxExecMain(args []string) int {
-	sealed := len(args) > 0 && args[0] == sealedArg
-	if sealed {
-		args = args[1:]
-	}
-	spec, err := readSealSpec()
-	if err == nil && sealed {
-		err = seal(spec, args)
-	}
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "sandbox: %v\n", err)
-		return 126
-	}
-	code, err := supervise(spec, args)
+	code, err := sandboxExec(args)
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "sandbox: %v\n", err)
 		return 126
 	}
 	return code
+}
+
+func sandboxExec(args []string) (int, error) {
+	if bwrap := os.Getenv("INTERLOCK_BWRAP"); bwrap != "" {
+		cmd, err := bwrapCommand(bwrap, args)
+		if err != nil {
+			return 0, err
+		}
+		return supervise(cmd)
+	}
+	spec, err := readSealSpec()
+	if err != nil {
+		return 0, err
+	}
+	if len(args) > 0 && args[0] == sealedArg {
+		return 0, seal(spec, args[1:])
+	}
+	cmd := exec.Command(spec.Engine, args...)
+	cmd.Env, cmd.Dir = spec.Env, spec.Dir
+	if spec.Landlock {
+		cmd = exec.Command("/proc/self/exe", append([]string{"sandbox-exec", sealedArg}, args...)...)
+	}
+	return supervise(cmd)
+}
+
+// bwrapCommand hands bwrap its arguments in a file, because secrets are in
+// them, and another file to tell the server which namespace it made.
+func bwrapCommand(bwrap string, args []string) (*exec.Cmd, error) {
+	dir := os.Getenv("INTERLOCK_DIR")
+	in, err := os.Open(filepath.Join(dir, "args"))
+	if err != nil {
+		return nil, err
+	}
+	info, err := os.Create(filepath.Join(dir, "info"))
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(bwrap, append([]string{"--args", "3", "--info-fd", "4", "--", os.Getenv("INTERLOCK_ENGINE")}, args...)...)
+	cmd.ExtraFiles = []*os.File{in, info} // 3 and 4
+	return cmd, nil
 }
 
 func readSealSpec() (sealSpec, error) {
@@ -130,7 +161,8 @@ func split(paths []string) (dirs, files []string) {
 	return dirs, files
 }
 
-func supervise(spec sealSpec, args []string) (int, error) {
+// supervise runs cmd, the engine or what becomes it, until nothing of it is left.
+func supervise(cmd *exec.Cmd) (int, error) {
 	runtime.LockOSThread() // the engine dies with this thread
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return 0, fmt.Errorf("adopt orphans: %w", err)
@@ -140,12 +172,6 @@ func supervise(spec sealSpec, args []string) (int, error) {
 	signal.Notify(over, unix.SIGTERM, unix.SIGHUP, unix.SIGINT)
 	if err := ll.AllThreadsPrctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGTERM), 0, 0, 0); err != nil {
 		return 0, fmt.Errorf("follow the server: %w", err)
-	}
-	cmd := exec.Command(spec.Engine, args...)
-	cmd.Env, cmd.Dir = spec.Env, spec.Dir
-	if spec.Landlock {
-		cmd = exec.Command("/proc/self/exe", append([]string{"sandbox-exec", sealedArg}, args...)...)
-		cmd.Env = os.Environ()
 	}
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}

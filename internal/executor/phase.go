@@ -29,9 +29,6 @@ import (
 const wrapperText = `#!/bin/sh
 if [ "$1" = version ]; then printf '%s\n' "$INTERLOCK_VERSION"; exit 0; fi
 if [ -z "$INTERLOCK_SPLIT" ]; then exec 2>&1; fi
-if [ -n "$INTERLOCK_BWRAP" ]; then
-	exec "$INTERLOCK_BWRAP" --args 3 --info-fd 4 -- "$INTERLOCK_ENGINE" "$@" 3<"$INTERLOCK_DIR/args" 4>"$INTERLOCK_DIR/info"
-fi
 exec "$INTERLOCK_SELF" sandbox-exec "$@"
 `
 

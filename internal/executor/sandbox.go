@@ -21,7 +21,7 @@ type Sandbox struct {
 	name, note string
 	bwrap      string   // path
 	base       []string // bwrap's arguments that are the same for every run
-	self       string   // this program, to supervise runs without bwrap
+	self       string   // this program, to supervise runs
 }
 
 // Name is bwrap, landlock or none.
@@ -61,7 +61,7 @@ func DetectSandbox(want, selfExe string) (Sandbox, error) {
 		"everything that the server can, the other runs and the server's own secrets included."}
 	switch want {
 	case "", "auto":
-		b, berr := detectBwrap()
+		b, berr := detectBwrap(selfExe)
 		if berr == nil {
 			return b, nil
 		}
@@ -73,7 +73,7 @@ func DetectSandbox(want, selfExe string) (Sandbox, error) {
 		none.note += fmt.Sprintf(" bwrap: %s. Landlock: %s.", oneLine(berr), oneLine(lerr))
 		return none, nil
 	case "bwrap":
-		s, err := detectBwrap()
+		s, err := detectBwrap(selfExe)
 		if err != nil {
 			return Sandbox{}, core.Errorf(core.Unavailable, "sandbox bwrap does not work here (%s); install bubblewrap and allow user namespaces, or choose auto", oneLine(err))
 		}
@@ -98,7 +98,7 @@ func oneLine(err error) string {
 	return strings.TrimSuffix(s, ".")
 }
 
-func detectBwrap() (Sandbox, error) {
+func detectBwrap(self string) (Sandbox, error) {
 	path, err := exec.LookPath("bwrap")
 	if err != nil {
 		return Sandbox{}, errors.New("bwrap is not installed")
@@ -118,7 +118,7 @@ func detectBwrap() (Sandbox, error) {
 		base := slices.Concat(user, common, fs)
 		err := try(path, slices.Concat(base, []string{"--proc", "/proc", "--dev", "/dev", "--remount-ro", "/", "--", "true"}))
 		if err == nil {
-			return Sandbox{name: "bwrap", bwrap: path, base: base, note: "Runs are isolated by bubblewrap: they see the system's programs, " +
+			return Sandbox{name: "bwrap", bwrap: path, base: base, self: self, note: "Runs are isolated by bubblewrap: they see the system's programs, " +
 				"their own area and the network, and no other process or file of this machine."}, nil
 		}
 		if first == nil {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -324,15 +323,8 @@ func TestServerDiesDuringApply(t *testing.T) {
 		if _, _, err := w.x.Salvage(w.area); err != nil {
 			t.Error(err)
 		}
-		cmd := exec.Command(os.Args[0], "-test.run=^TestServerDiesDuringApply$", "-test.v")
-		cmd.Env = append(os.Environ(), crashEnv+"="+w.data, crashEnv+"_SANDBOX="+sb.Name())
 		log := &buffer{}
-		cmd.Stdout, cmd.Stderr = log, log
-		// The killed server's children may hold its output.
-		cmd.WaitDelay = time.Second
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
+		cmd := w.server(sb, log)
 		log.await(t, "now running")
 		cmd.Process.Kill()
 		cmd.Wait()
