@@ -50,7 +50,7 @@ func run(args []string) int {
 		err = app.DoctorCommand(ctx, args[1:], os.Stdout)
 	case "token":
 		err = app.TokenCommand(ctx, args[1:], os.Stdout)
-	case "version":
+	case "version", "--version", "-v":
 		fmt.Println("interlock", version)
 	case "sandbox-exec": // how the server starts an engine
 		return executor.SandboxExecMain(args[1:])

@@ -135,7 +135,7 @@ func (s *Server) openStores(ctx context.Context) (err error) {
 // oneLine tells an error in one line, whatever a driver made of it.
 func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
 
-func (s *Server) openExecutor(context.Context) error {
+func (s *Server) openExecutor(ctx context.Context) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -154,6 +154,9 @@ func (s *Server) openExecutor(context.Context) error {
 		return err
 	}
 	s.catalog = executor.NewCatalog(executor.CatalogConfig{DataDir: s.cfg.DataDir, EnginePath: s.cfg.EnginePath, Mirror: s.cfg.EngineMirror})
+	if err := s.catalog.CheckPath(ctx); err != nil {
+		return UsageError{fmt.Sprintf("setting engine-path: %q is not possible; allowed: the path of a terraform or tofu binary that runs here", s.cfg.EnginePath)}
+	}
 	return nil
 }
 

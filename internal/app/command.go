@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -49,7 +50,7 @@ func TokenCommand(ctx context.Context, args []string, out io.Writer) error {
 	}
 	var user, description string
 	var expires time.Duration
-	c, _, err := ParseConfig("token create", args[1:], os.Getenv, out, func(fs *flag.FlagSet) {
+	c, rest, err := ParseConfig("token create", args[1:], os.Getenv, out, func(fs *flag.FlagSet) {
 		fs.StringVar(&user, "user", "", "name of the user that the token speaks for")
 		fs.StringVar(&description, "description", "made by the operator", "what the token is for")
 		fs.DurationVar(&expires, "expires", 0, "how long it works, as 720h; 0: until it is revoked")
@@ -57,8 +58,13 @@ func TokenCommand(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if user == "" {
+	switch {
+	case len(rest) > 0:
+		return UsageError{fmt.Sprintf("token create takes no argument %q", rest[0])}
+	case user == "":
 		return UsageError{"setting --user: \"\" is not possible; allowed: the name of a user"}
+	case expires < 0:
+		return UsageError{fmt.Sprintf("setting --expires: %q is not possible; allowed: a duration such as 720h, or 0", expires)}
 	}
 	d, box, err := openForCommand(ctx, c)
 	if err != nil {
@@ -95,9 +101,14 @@ func openForCommand(ctx context.Context, c *Config) (*db.DB, *secret.Box, error)
 	if err != nil {
 		return nil, nil, err
 	}
+	if path, ok := strings.CutPrefix(c.Database, "sqlite:"); ok {
+		if _, err := os.Stat(path); err != nil { // opening it would make one
+			return nil, nil, fmt.Errorf("there is no database at %s; has the server been started?", path)
+		}
+	}
 	d, err := db.Open(ctx, c.Database)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, fmt.Errorf("%q cannot be opened: %s", hideSecret("database", c.Database), oneLine(err))
 	}
 	box, err := secret.Open(ctx, d, key)
 	if err != nil {
@@ -110,9 +121,12 @@ func openForCommand(ctx context.Context, c *Config) (*db.DB, *secret.Box, error)
 // DoctorCommand is `interlock doctor`: it looks at everything a server needs
 // and says what is wrong and what to do. It changes nothing but a probe object.
 func DoctorCommand(ctx context.Context, args []string, out io.Writer) error {
-	c, _, err := ParseConfig("doctor", args, os.Getenv, out, nil)
+	c, rest, err := ParseConfig("doctor", args, os.Getenv, out, nil)
 	if err != nil {
 		return err
+	}
+	if len(rest) > 0 {
+		return UsageError{fmt.Sprintf("doctor takes no argument %q", rest[0])}
 	}
 	slog.SetDefault(slog.New(slog.DiscardHandler))
 	bad := 0
@@ -144,7 +158,11 @@ func DoctorCommand(ctx context.Context, args []string, out io.Writer) error {
 	} else {
 		say(true, "sandbox", sb.Name()+": "+sb.Note())
 	}
-	es := executor.NewCatalog(executor.CatalogConfig{DataDir: c.DataDir, EnginePath: c.EnginePath, Mirror: c.EngineMirror}).Installed(ctx)
+	catalog := executor.NewCatalog(executor.CatalogConfig{DataDir: c.DataDir, EnginePath: c.EnginePath, Mirror: c.EngineMirror})
+	if err := catalog.CheckPath(ctx); err != nil {
+		say(false, "engine-path", core.Message(err))
+	}
+	es := catalog.Installed(ctx)
 	for _, e := range es {
 		say(true, "engine", e.Product+" "+e.Version+" at "+e.Path)
 	}

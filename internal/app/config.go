@@ -93,10 +93,10 @@ func settings() []setting {
 				return nil
 			}
 			u, err := url.Parse(v)
-			if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.RawQuery != "" || u.Path != "" && u.Path != "/" {
+			if err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || strings.ContainsAny(v, "?#") || u.Path != "" && u.Path != "/" || !validPort(u.Port()) {
 				return errors.New("allowed: http://HOST[:PORT] or https://HOST[:PORT]")
 			}
-			c.BaseURL = strings.TrimSuffix(v, "/")
+			c.BaseURL = u.Scheme + "://" + u.Host
 			return nil
 		}},
 		{"tls-cert", "", "certificate file (PEM); serves HTTPS", text(func(c *Config) *string { return &c.TLSCert })},
@@ -107,7 +107,13 @@ func settings() []setting {
 			}
 			return nil
 		}},
-		{"data-dir", "./interlock-data", "directory of everything that the embedded default stores", text(func(c *Config) *string { return &c.DataDir })},
+		{"data-dir", "./interlock-data", "directory of everything that the embedded default stores", func(c *Config, v string) error {
+			if v == "" || strings.ContainsRune(v, 0) {
+				return errors.New("allowed: a directory that can be written to")
+			}
+			c.DataDir = v
+			return nil
+		}},
 		{"database", "", "sqlite:FILE or postgres://… (default: sqlite:DATA_DIR/interlock.db)", func(c *Config, v string) error {
 			if v != "" && !strings.HasPrefix(v, "sqlite:") && !strings.HasPrefix(v, "postgres://") && !strings.HasPrefix(v, "postgresql://") {
 				return errors.New("allowed: sqlite:FILE or postgres://USER@HOST/DATABASE")
@@ -177,6 +183,12 @@ func settings() []setting {
 	}
 }
 
+// validPort reports whether a URL's port is none or one that exists.
+func validPort(p string) bool {
+	n, err := strconv.Atoi(p)
+	return p == "" || err == nil && n > 0 && n <= 65535
+}
+
 func envName(flag string) string {
 	return "INTERLOCK_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
@@ -212,6 +224,9 @@ func ParseConfig(command string, args []string, getenv func(string) string, out 
 		}
 		return nil, nil, UsageError{err.Error()}
 	}
+	if *file == "" {
+		*file = getenv(envName("config"))
+	}
 	fromFile, err := readConfigFile(*file)
 	if err != nil {
 		return nil, nil, UsageError{fmt.Sprintf("setting config: %q: %v", *file, err)}
@@ -246,6 +261,9 @@ func ParseConfig(command string, args []string, getenv func(string) string, out 
 	}
 	c.Admin.Username, c.Admin.Password = getenv("INTERLOCK_ADMIN_USERNAME"), getenv("INTERLOCK_ADMIN_PASSWORD")
 	c.Admin.Email, c.Admin.Token = getenv("INTERLOCK_ADMIN_EMAIL"), getenv("INTERLOCK_ADMIN_TOKEN")
+	if c.Admin.Username == "" && c.Admin.Password+c.Admin.Email+c.Admin.Token != "" {
+		return nil, nil, UsageError{`setting INTERLOCK_ADMIN_USERNAME: "" is not possible while INTERLOCK_ADMIN_PASSWORD, _EMAIL or _TOKEN is set; allowed: the name of the administrator`}
+	}
 	if c.DataDir, err = filepath.Abs(c.DataDir); err != nil {
 		return nil, nil, err
 	}

@@ -517,7 +517,7 @@ func variables(t *testing.T, s *servertest.Server) {
 			field string
 		}{
 			"a number": {map[string]any{"ok": "1", "n": 5}, "n"}, "a boolean": {map[string]any{"b": true}, "b"}, "a list": {map[string]any{"l": []string{"x"}}, "l"},
-			"an object": {map[string]any{"o": map[string]string{}}, "o"}, "not an object": {[]string{"x"}, "variables"},
+			"null": {map[string]any{"n": nil}, "n"}, "an object": {map[string]any{"o": map[string]string{}}, "o"}, "not an object": {[]string{"x"}, "variables"},
 			"a name": {map[string]any{"ok": "1", "no name": "x"}, "key"}, "an empty name": {map[string]any{"": "x"}, "key"},
 			"too long": {map[string]any{"ok": "1", "long": strings.Repeat("x", 256<<10+1)}, "value"}, "a zero byte": {map[string]any{"z": "a\x00b"}, "z"},
 		} {

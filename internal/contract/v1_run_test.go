@@ -197,6 +197,11 @@ resource "terraform_data" "a" {
 		refused(t, s.As("").Get(t, "/api/v1/authenticate", "X-Atlas-Token", token), 401, "base")
 		log = w.ann.Log(t, r.ID, "apply")
 		contains(t, log, "at the end")
+		for query, want := range map[string]string{"?limit=0": "", "?limit=1": "\x02", "?limit=4&offset=1": log[:4], "?offset=99999999999999999999": ""} {
+			if a := s.As("").Get(t, u+query).Want(t, 200); string(a.Body) != want {
+				t.Errorf("%s: %q, want %q", query, a.Body, want)
+			}
+		}
 		if strings.Contains(log, token) {
 			t.Error("the log shows the run's token")
 		}

@@ -170,6 +170,7 @@ func statePut(t *testing.T, s *servertest.Server) {
 		for what, st := range map[string]string{
 			"a lower serial": state4(4, "lineage-1", "four"), "the same serial, other bytes": state4(5, "lineage-1", "other"),
 			"another lineage": state4(6, "lineage-2", "six"), "another lineage, lower": state4(1, "lineage-2", "one"),
+			"no lineage, which any other could follow": state4(6, "", "six"),
 		} {
 			if msg := refused(t, put("conflict", st), 409, "base"); len(msg) < 20 {
 				t.Errorf("%s: message %q", what, msg)

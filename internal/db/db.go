@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -49,6 +50,10 @@ func Open(ctx context.Context, dsn string) (*DB, error) {
 	} else {
 		var err error
 		dsn = strings.TrimPrefix(dsn, "sqlite:")
+		// SQLite would let others read it, and gives its side files the same mode.
+		if f, err := os.OpenFile(dsn, os.O_CREATE|os.O_RDWR, 0o600); err == nil {
+			f.Close()
+		}
 		if d.lite, err = openSQLite(dsn, "immediate", 1); err != nil {
 			return nil, err
 		}

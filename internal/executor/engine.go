@@ -112,6 +112,18 @@ func (c *Catalog) Installed(ctx context.Context) []Engine {
 	return out
 }
 
+// CheckPath reports whether the engine that was named by its path, if one was,
+// says what it is.
+func (c *Catalog) CheckPath(ctx context.Context) error {
+	if c.cfg.EnginePath == "" {
+		return nil
+	}
+	if _, err := c.identify(ctx, c.cfg.EnginePath); err != nil {
+		return core.Wrap(err, core.Invalid, fmt.Sprintf("engine path %s is not a terraform or tofu that runs here", c.cfg.EnginePath))
+	}
+	return nil
+}
+
 func parsed(v string) *version.Version {
 	p, err := version.NewVersion(v)
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -81,6 +82,9 @@ func Open(ctx context.Context, pool *pgxpool.Pool, file string, k *Kinds) (*Queu
 			return nil, fmt.Errorf("open the job queue: %w", err)
 		}
 		return &Queue{insert: inserter(c), start: c.Start, stop: c.StopAndCancel, close: func() error { return nil }}, nil
+	}
+	if f, err := os.OpenFile(file, os.O_CREATE|os.O_RDWR, 0o600); err == nil { // SQLite would let others read it
+		f.Close()
 	}
 	q := url.Values{"_txlock": {"immediate"}, "_pragma": {"busy_timeout(10000)", "journal_mode(wal)", "synchronous(normal)"}}
 	h, err := sql.Open("sqlite", "file:"+file+"?"+q.Encode())

@@ -245,7 +245,7 @@ func Decode(r io.Reader, typ string, attrs any) (Rels, error) {
 	if err := json.Unmarshal(in.Data.Attributes, attrs); err != nil {
 		e := core.Wrap(err, core.Invalid, "an attribute has the wrong type")
 		if t, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-			e.Msg = "attribute " + t.Field + " cannot be a " + t.Value
+			e.Msg = "attribute " + wrongType(t)
 			e.InField(t.Field)
 		}
 		return nil, e
@@ -263,6 +263,19 @@ func DecodePlain(r io.Reader, v any) error {
 	return err
 }
 
+// wrongType says which field cannot be what was sent, or that the document
+// cannot.
+func wrongType(t *json.UnmarshalTypeError) string {
+	field, article := t.Field, "a "
+	if field == "" {
+		field = "the document"
+	}
+	if t.Value == "array" || t.Value == "object" {
+		article = "an "
+	}
+	return field + " cannot be " + article + t.Value
+}
+
 // decodeOne reads one JSON value and nothing after it.
 func decodeOne(r io.Reader, v any) error {
 	b, err := io.ReadAll(r)
@@ -277,7 +290,7 @@ func decodeOne(r io.Reader, v any) error {
 	}
 	if err := json.Unmarshal(b, v); err != nil {
 		if t, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-			return core.Wrap(err, core.Invalid, t.Field+" cannot be a "+t.Value)
+			return core.Wrap(err, core.Invalid, wrongType(t))
 		}
 		return core.Wrap(err, core.Malformed, "the request body is not valid JSON")
 	}

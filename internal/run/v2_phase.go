@@ -3,6 +3,7 @@ package run
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strconv"
 	"time"
@@ -265,13 +266,16 @@ func (s *Service) serveLog(w http.ResponseWriter, r *http.Request) {
 		for name, at := range map[string]*int64{"offset": &offset, "limit": &limit} {
 			if v := q.Get(name); v != "" {
 				n, err := strconv.ParseInt(v, 10, 64)
-				if err != nil || n < 0 {
+				if err != nil && !errors.Is(err, strconv.ErrRange) || n < 0 {
 					return t, core.Errorf(core.Malformed, "%s is not a positive number", name)
 				}
-				*at = n
+				*at = n // the largest number for one that is larger still: past every end
 			}
 		}
-		return s.ReadLog(r.Context(), id, offset, int(max(1, min(limit, maxLogRead))), logWait)
+		if limit == 0 {
+			return t, nil
+		}
+		return s.ReadLog(r.Context(), id, offset, int(min(limit, maxLogRead)), logWait)
 	}()
 	if err != nil {
 		web.Answer2017(w, r, err)

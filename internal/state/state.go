@@ -158,7 +158,7 @@ func fits(cur *Version, serial int64, lineage, md5 string) (same bool, err error
 	switch {
 	case cur == nil:
 		return false, nil
-	case cur.Lineage != "" && lineage != "" && cur.Lineage != lineage:
+	case cur.Lineage != "" && cur.Lineage != lineage:
 		return false, core.Errorf(core.Conflict, "the state has lineage %q and cannot be replaced by one of lineage %q: it belongs to another configuration", cur.Lineage, lineage)
 	case serial < cur.Serial:
 		return false, core.Errorf(core.Conflict, "the state has serial %d and cannot be replaced by serial %d: somebody else has written it since", cur.Serial, serial)

@@ -141,7 +141,11 @@ func (s *Service) announce(ctx context.Context, find func(context.Context, *db.T
 		if err != nil {
 			return err
 		}
-		same, err := fits(cur, *in.Serial, in.Lineage, in.MD5)
+		lineage := in.Lineage
+		if lineage == "" && cur != nil {
+			lineage = cur.Lineage // not said; the bytes will tell
+		}
+		same, err := fits(cur, *in.Serial, lineage, in.MD5)
 		if err != nil && !in.Force {
 			return err
 		}

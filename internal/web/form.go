@@ -131,7 +131,10 @@ func (in Input) Strings(key string) (map[string]string, error) {
 		return nil, err
 	}
 	out := make(map[string]string, len(o))
-	for k := range o {
+	for k, v := range o {
+		if v == nil {
+			return nil, core.Errorf(core.Invalid, "must be a string").InField(k)
+		}
 		if out[k], err = o.String(k); err != nil {
 			return nil, err
 		}

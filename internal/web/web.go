@@ -5,6 +5,7 @@ package web
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -56,13 +57,17 @@ type Router struct {
 	cross  *http.CrossOriginProtection
 	stats  func(route string, status int, d time.Duration)
 
+	bodyTime time.Duration // for a whole body; an upload may rest no longer than bodyRest
+	bodyRest time.Duration
+
 	throttle *throttle
 	texts    func(context.Context) ui.Texts
 }
 
 // NewRouter makes a Router. stats, if not nil, hears of every answered request.
 func NewRouter(token, session Identify, secure bool, stats func(route string, status int, d time.Duration)) *Router {
-	return &Router{Token: token, Session: session, Secure: secure, mux: http.NewServeMux(), cross: http.NewCrossOriginProtection(), stats: stats}
+	return &Router{Token: token, Session: session, Secure: secure, mux: http.NewServeMux(), cross: http.NewCrossOriginProtection(), stats: stats,
+		bodyTime: 30 * time.Second, bodyRest: time.Minute}
 }
 
 // SayTexts lets the pages say what get returns then.
@@ -250,10 +255,38 @@ func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		rt.unrouted(rec, r, handler)
 		return
 	}
-	if !uploads(pattern) {
-		r.Body = http.MaxBytesReader(rec, r.Body, maxBody)
+	if r.Body != nil && r.Body != http.NoBody {
+		body := &timedBody{ReadCloser: r.Body, c: http.NewResponseController(w), rest: rt.bodyRest}
+		r.Body = body
+		if !uploads(pattern) {
+			body.until = started.Add(rt.bodyTime)
+			r.Body = http.MaxBytesReader(rec, r.Body, maxBody)
+		}
 	}
 	rt.mux.ServeHTTP(rec, r)
+}
+
+// timedBody is a body that must come by until, or, where that is not set, must
+// not rest for long: a client that holds its request back holds a connection.
+type timedBody struct {
+	io.ReadCloser
+	c     *http.ResponseController
+	until time.Time
+	rest  time.Duration
+}
+
+// Read implements io.Reader.
+func (b *timedBody) Read(p []byte) (int, error) {
+	until := b.until
+	if until.IsZero() {
+		until = time.Now().Add(b.rest)
+	}
+	_ = b.c.SetReadDeadline(until) // a test's recorder has none
+	n, err := b.ReadCloser.Read(p)
+	if err == io.EOF {
+		_ = b.c.SetReadDeadline(time.Time{}) // the answer may take longer
+	}
+	return n, err
 }
 
 // contentPolicy lets a page load only what this server serves; nothing inline

@@ -45,7 +45,7 @@ func (w *Workspace) validate() error {
 	case len(w.Name) > maxName:
 		return core.Errorf(core.Invalid, "is too long (maximum is %d characters)", maxName).InField("name")
 	case !nameForm.MatchString(w.Name) || w.Name == "." || w.Name == "..":
-		return core.Errorf(core.Invalid, "may hold only letters, digits, -, _ and . (at most 90)").InField("name")
+		return core.Errorf(core.Invalid, "may hold only letters, digits, -, _ and .").InField("name")
 	case w.Engine != "terraform" && w.Engine != "tofu":
 		return core.Errorf(core.Invalid, "must be terraform or tofu").InField("engine")
 	case !versionForm.MatchString(w.EngineVersion) || len(w.EngineVersion) > 60:
