@@ -25,6 +25,7 @@ func (s *Service) orgPages(rt *web.Router) {
 	rt.Page("POST"+orgAt+"/tokens/revoke", s.pageDropOrgToken)
 	rt.Page("GET"+orgAt+"/settings", s.pageOrgSettings)
 	rt.Page("POST"+orgAt+"/settings", s.pageUpdateOrg)
+	rt.Page("POST"+orgAt+"/settings/retention", s.pageOrgRetention)
 	rt.Page("POST"+orgAt+"/settings/delete", s.pageDeleteOrg)
 }
 
@@ -170,16 +171,19 @@ func (s *Service) pageOrgSettings(r *http.Request) (web.Answer, error) {
 	if err != nil {
 		return web.Answer{}, err
 	}
-	return s.orgSettingsPage(r, o, storedOrg(o.Org), ui.Form{}, 0)
+	return s.orgSettingsPage(r, o, orgForms{set: storedOrg(o.Org), keep: storedRetention(o.Org)}, 0)
 }
 
-func (s *Service) orgSettingsPage(r *http.Request, o orgView, f, del ui.Form, code int) (web.Answer, error) {
+// orgForms are the forms of the page of settings.
+type orgForms struct{ set, keep, del ui.Form }
+
+func (s *Service) orgSettingsPage(r *http.Request, o orgView, f orgForms, code int) (web.Answer, error) {
 	var pools []ui.Option
 	var err error
 	if o.Can.Has(core.UpdateOrg) {
 		pools, err = s.agentPools(r.Context(), o.ID)
 	}
-	return web.Answer{Page: orgSettings(o, f, del, pools, r.URL.Query().Has("saved")), Status: code}, err
+	return web.Answer{Page: orgSettings(o, f.set, f.keep, f.del, pools, r.URL.Query().Has("saved")), Status: code}, err
 }
 
 // number reads a whole number that may be left empty for 0.
@@ -214,7 +218,39 @@ func (s *Service) pageUpdateOrg(r *http.Request) (web.Answer, error) {
 		return err
 	})
 	if ui.Typo(err) {
-		return s.orgSettingsPage(r, before, ui.Refused(r.PostForm, err), ui.Form{}, http.StatusUnprocessableEntity)
+		return s.orgSettingsPage(r, before, orgForms{set: ui.Refused(r.PostForm, err), keep: storedRetention(before.Org)}, http.StatusUnprocessableEntity)
+	}
+	return web.Answer{Goto: ui.OrgPath(o.Name, "settings") + "?saved"}, err
+}
+
+func storedRetention(o Org) ui.Form {
+	if o.Retention.ID != "" && o.Retention.Days == 0 {
+		return ui.Retention(-1)
+	}
+	return ui.Retention(o.Retention.Days)
+}
+
+func (s *Service) pageOrgRetention(r *http.Request) (web.Answer, error) {
+	o, err := s.orgOf(r)
+	if err != nil {
+		return web.Answer{}, err
+	}
+	if !o.Can.Has(core.UpdateOrg) {
+		return web.Answer{}, authz.ErrHidden()
+	}
+	_ = r.ParseForm()
+	days, err := ui.ReadRetention(r.PostForm)
+	if err == nil {
+		var rule *Retention
+		if days != 0 {
+			rule = &Retention{Days: max(days, 0)}
+		}
+		_, err = s.SetRetention(r.Context(), o.Name, rule)
+	}
+	if ui.Typo(err) {
+		f := ui.Refused(r.PostForm, err)
+		f.Field = "days"
+		return s.orgSettingsPage(r, o, orgForms{set: storedOrg(o.Org), keep: f}, http.StatusUnprocessableEntity)
 	}
 	return web.Answer{Goto: ui.OrgPath(o.Name, "settings") + "?saved"}, err
 }
@@ -234,7 +270,7 @@ func (s *Service) pageDeleteOrg(r *http.Request) (web.Answer, error) {
 		err = s.DeleteOrg(r.Context(), o.Name)
 	}
 	if ui.Typo(err) {
-		return s.orgSettingsPage(r, o, storedOrg(o.Org), ui.Refused(r.PostForm, err), http.StatusUnprocessableEntity)
+		return s.orgSettingsPage(r, o, orgForms{set: storedOrg(o.Org), keep: storedRetention(o.Org), del: ui.Refused(r.PostForm, err)}, http.StatusUnprocessableEntity)
 	}
 	return web.Answer{Goto: "/app/organizations"}, err
 }

@@ -602,7 +602,7 @@ func orgToken(o orgView, kind, title, text string, t *Token) templ.Component {
 	})
 }
 
-func orgSettings(o orgView, f, del ui.Form, pools []ui.Option, saved bool) templ.Component {
+func orgSettings(o orgView, f, keep, del ui.Form, pools []ui.Option, saved bool) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context
 		if templ_7745c5c3_CtxErr := ctx.Err(); templ_7745c5c3_CtxErr != nil {
@@ -772,6 +772,12 @@ func orgSettings(o orgView, f, del ui.Form, pools []ui.Option, saved bool) templ
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
+			if o.Can.Has(core.UpdateOrg) {
+				templ_7745c5c3_Err = ui.RetentionForm(keep, ui.OrgPath(o.Name, "settings", "retention"), "Are kept: there is no rule").Render(ctx, templ_7745c5c3_Buffer)
+				if templ_7745c5c3_Err != nil {
+					return templ_7745c5c3_Err
+				}
+			}
 			if o.Can.Has(core.DeleteOrg) && !o.Personal {
 				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 56, "<section class=\"card\"><h2>Delete this organization</h2><p>Its workspaces with their states, its teams, variables and tokens go with it and cannot be brought back. What the states manage goes on existing, and nothing knows of it any more.</p><details class=\"more\"")
 				if templ_7745c5c3_Err != nil {
@@ -798,7 +804,7 @@ func orgSettings(o orgView, f, del ui.Form, pools []ui.Option, saved bool) templ
 				var templ_7745c5c3_Var26 templ.SafeURL
 				templ_7745c5c3_Var26, templ_7745c5c3_Err = templ.JoinURLErrs(templ.SafeURL(ui.OrgPath(o.Name, "settings", "delete")))
 				if templ_7745c5c3_Err != nil {
-					return templ.Error{Err: templ_7745c5c3_Err, FileName: `internal/account/page_org.templ`, Line: 230, Col: 90}
+					return templ.Error{Err: templ_7745c5c3_Err, FileName: `internal/account/page_org.templ`, Line: 233, Col: 90}
 				}
 				_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var26))
 				if templ_7745c5c3_Err != nil {

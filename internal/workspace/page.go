@@ -20,6 +20,7 @@ func (s *Service) pages(rt *web.Router) {
 	rt.Page("GET /app/{org}/{workspace}/settings", s.pageSettings)
 	rt.Page("POST /app/{org}/{workspace}/settings", s.pageUpdate)
 	rt.Page("POST /app/{org}/{workspace}/settings/delete", s.pageDelete)
+	s.sharePages(rt)
 	s.accessPages(rt)
 	s.projectPages(rt)
 }

@@ -111,9 +111,12 @@ func (s *Service) access(ctx context.Context, k granting, on, org core.ID) (v ac
 // A place is what a request is about: where its page is, and how it is shown
 // again when a form did not pass.
 type place struct {
-	on   core.ID
-	path string
-	show func(code int, f ui.Form) (web.Answer, error)
+	on     core.ID
+	org    string
+	name   string
+	path   string
+	access string // below which the forms of access are
+	show   func(code int, f ui.Form) (web.Answer, error)
 }
 
 // grantPages mounts the forms of access to what find finds.
@@ -130,16 +133,9 @@ func (s *Service) grantPages(rt *web.Router, at string, k granting, find func(*h
 			return web.Answer{Goto: p.path}, err
 		})
 	}
-	// own fails for a grant on something else than the page is about.
 	own := func(r *http.Request, p place) (core.ID, error) {
-		id := core.ID(r.PostFormValue("grant"))
-		return id, s.DB.View(r.Context(), func(ctx context.Context, tx *db.Tx) error {
-			g, err := s.findGrant(ctx, tx, k, id, k.change)
-			if err == nil && g.On != p.on {
-				err = authz.ErrHidden()
-			}
-			return err
-		})
+		g, err := s.grantOn(r.Context(), k, p.on, core.ID(r.PostFormValue("grant")))
+		return g.ID, err
 	}
 	form("/access", func(r *http.Request, p place) error {
 		_, err := s.grant(r.Context(), k, Grant{On: p.on, TeamID: core.ID(r.PostFormValue("team")), Access: chosenLevel(r)})
@@ -162,6 +158,20 @@ func (s *Service) grantPages(rt *web.Router, at string, k granting, find func(*h
 		}
 		return err
 	})
+	s.customPages(rt, at, k, find)
+}
+
+// grantOn returns a grant for whoever may change it; one on something else is
+// not found.
+func (s *Service) grantOn(ctx context.Context, k granting, on, id core.ID) (g Grant, err error) {
+	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
+		g, err = s.findGrant(ctx, tx, k, id, k.change)
+		if err == nil && g.On != on {
+			err = authz.ErrHidden()
+		}
+		return err
+	})
+	return g, err
 }
 
 // chosenLevel reads a level; a custom one is not for this form.
@@ -182,7 +192,8 @@ func (s *Service) accessPages(rt *web.Router) {
 	})
 	s.grantPages(rt, "/app/{org}/{workspace}", onWorkspaces, func(r *http.Request) (place, error) {
 		v, err := s.ByName(r.Context(), r.PathValue("org"), r.PathValue("workspace"))
-		return place{v.ID, ui.WorkspacePath(v.OrgName, v.Name, "access"), func(code int, f ui.Form) (web.Answer, error) {
+		path := ui.WorkspacePath(v.OrgName, v.Name, "access")
+		return place{v.ID, v.OrgName, v.Name, path, path, func(code int, f ui.Form) (web.Answer, error) {
 			return s.accessPage(r, v, code, f)
 		}}, err
 	})

@@ -21,7 +21,7 @@ func (s *Service) projectPages(rt *web.Router) {
 	rt.Page("POST "+at+"/{project}/delete", s.pageDeleteProject)
 	s.grantPages(rt, at+"/{project}", onProjects, func(r *http.Request) (place, error) {
 		v, err := s.projectOfPage(r)
-		return place{v.ID, v.path(), func(code int, f ui.Form) (web.Answer, error) {
+		return place{v.ID, v.OrgName, v.Name, v.path(), v.path("access"), func(code int, f ui.Form) (web.Answer, error) {
 			return s.projectPage(r, code, func(x *projectPageView) { x.Access.Form = f })
 		}}, err
 	})

@@ -19,7 +19,12 @@ type settingsView struct {
 	View
 	Projects, Pools, Keys []ui.Option
 	Form, Delete          ui.Form
-	Saved                 bool
+
+	Consumers, Others []View // named to read its state, and whom to name
+	ConsumersTotal    int64
+	Consumer, Retain  ui.Form
+
+	Saved bool
 }
 
 // fields are the fields that the form has.
@@ -113,6 +118,9 @@ func (s *Service) settingsPage(r *http.Request, v View, code int, set func(*sett
 			x.Keys, err = db.All(ctx, tx, scanOption, `SELECT id, name FROM ssh_key WHERE org_id = $1 ORDER BY name LIMIT $2`, v.OrgID, maxOptions)
 			return err
 		})
+		if err == nil {
+			err = s.shared(r, &x)
+		}
 		if err != nil {
 			return web.Answer{}, err
 		}
