@@ -10,10 +10,6 @@ import (
 	"context"
 	"regexp"
 	"strings"
-	"sync"
-	"time"
-
-	"golang.org/x/time/rate"
 
 	"interlock/internal/authz"
 	"interlock/internal/core"
@@ -60,44 +56,6 @@ func ValidName(name string) error {
 
 // key is how names are compared: without regard to case.
 func key(name string) string { return strings.ToLower(name) }
-
-// limiter slows down guessing: a bucket a key, forgotten when full again.
-type limiter struct {
-	mu      sync.Mutex
-	buckets map[string]*rate.Limiter
-}
-
-// loginBurst tries are free, then one each loginEvery.
-const (
-	loginBurst = 10
-	loginEvery = 6 * time.Second
-)
-
-// allow reports whether another try under each of the keys is fine now.
-func (l *limiter) allow(keys ...string) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.buckets == nil || len(l.buckets) > 50_000 {
-		l.buckets = map[string]*rate.Limiter{}
-	}
-	ok := true
-	for _, k := range keys {
-		b := l.buckets[k]
-		if b == nil {
-			b = rate.NewLimiter(rate.Every(loginEvery), loginBurst)
-			l.buckets[k] = b
-		}
-		ok = b.Allow() && ok
-	}
-	return ok
-}
-
-// forgive gives a key its tries back after it has proved itself.
-func (l *limiter) forgive(k string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	delete(l.buckets, k)
-}
 
 // requireUser returns the user who speaks in ctx.
 func requireUser(ctx context.Context) (core.ID, error) {

@@ -3,7 +3,6 @@ package account
 import (
 	"context"
 
-	"interlock/internal/authz"
 	"interlock/internal/core"
 	"interlock/internal/db"
 )
@@ -75,7 +74,7 @@ func (s *Service) UpdatePassword(ctx context.Context, current, password, from st
 	if err != nil {
 		return u, err
 	}
-	if !s.logins.allow("user "+key(authz.Subject(ctx).Name), "from "+from) {
+	if !s.logins.allow("password of "+string(id), from) {
 		return u, core.Errorf(core.TooMany, "too many tries; wait a minute and try again")
 	}
 	if u, err = s.UserByID(ctx, id); err != nil {

@@ -233,7 +233,7 @@ func (s *Service) CheckLogin(ctx context.Context, login, password, from string) 
 	if len(password) > maxPassword || len(login) > 320 {
 		return u, core.Errorf(core.Unknown, "the name or the password is wrong")
 	}
-	if !s.logins.allow("user "+key(login), "from "+from) {
+	if !s.logins.allow(key(login), from) {
 		return u, core.Errorf(core.TooMany, "too many tries; wait a minute and try again")
 	}
 	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
@@ -249,6 +249,6 @@ func (s *Service) CheckLogin(ctx context.Context, login, password, from string) 
 	if !checkPassword(u.passwordHash, password) || u.ID == "" || u.Suspended {
 		return User{}, core.Errorf(core.Unknown, "the name or the password is wrong")
 	}
-	s.logins.forgive("user " + key(login))
+	s.logins.prove(key(login), from)
 	return u, nil
 }
