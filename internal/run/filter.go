@@ -27,6 +27,14 @@ type Filter struct {
 	Since      time.Time
 	Until      time.Time
 	PlanOnly   bool // also runs that only plan, where Operations are not named
+	Whole      bool // load all of the phases, not their outlines
+}
+
+func (f Filter) phases() phaseLoader {
+	if f.Whole {
+		return phasesOf
+	}
+	return outlinesOf
 }
 
 // plain reports whether the filter asks for nothing that would have to be

@@ -247,20 +247,23 @@ func (s *Service) viewIn(ctx context.Context, tx *db.Tx, id core.ID, want core.R
 	if v.Workspace, err = workspace.Get(ctx, tx, v.WorkspaceID, want); err != nil {
 		return v, err
 	}
-	vs, err := s.around(ctx, tx, []Run{v.Run}, map[core.ID]workspace.Workspace{v.WorkspaceID: v.Workspace})
+	vs, err := s.around(ctx, tx, []Run{v.Run}, phasesOf, map[core.ID]workspace.Workspace{v.WorkspaceID: v.Workspace})
 	if err != nil {
 		return v, err
 	}
 	return vs[0], nil
 }
 
+type phaseLoader func(context.Context, *db.Tx, []Run) (map[core.ID][]Phase, error)
+
 // around loads what surrounds runs: their phases and times in a query each for
 // all of them, rights and waits in a few for each workspace and waiting run.
-func (s *Service) around(ctx context.Context, tx *db.Tx, rs []Run, wss map[core.ID]workspace.Workspace) ([]View, error) {
+// of says how much of the phases: phasesOf or outlinesOf.
+func (s *Service) around(ctx context.Context, tx *db.Tx, rs []Run, of phaseLoader, wss map[core.ID]workspace.Workspace) ([]View, error) {
 	if len(rs) == 0 {
 		return nil, nil
 	}
-	phases, err := phasesOf(ctx, tx, rs)
+	phases, err := of(ctx, tx, rs)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"time"
@@ -104,18 +105,46 @@ func idsOf(rs []Run) []any {
 }
 
 func phasesOf(ctx context.Context, tx *db.Tx, rs []Run) (map[core.ID][]Phase, error) {
-	ps, err := db.All(ctx, tx, scanPhase, `SELECT `+phaseColumns+` FROM phase p WHERE p.run_id IN (`+db.In(1, len(rs))+`)`, idsOf(rs)...)
-	out := map[core.ID][]Phase{}
+	out := make(map[core.ID][]Phase, len(rs))
+	return out, addPhases(ctx, tx, out, rs, phaseColumns, scanPhase)
+}
+
+// outlinesOf is phasesOf for a list: of runs that have ended, only what a list
+// shows of a phase.
+func outlinesOf(ctx context.Context, tx *db.Tx, rs []Run) (map[core.ID][]Phase, error) {
+	out := make(map[core.ID][]Phase, len(rs))
+	var ended, moving []Run
+	for _, r := range rs {
+		if r.Ended() {
+			ended = append(ended, r)
+		} else {
+			moving = append(moving, r)
+		}
+	}
+	err := addPhases(ctx, tx, out, ended, `p.id, p.run_id, p.kind, p.status, p.additions, p.changes, p.destructions, p.imports`, func(row db.Row) (p Phase, err error) {
+		return p, row.Scan(&p.ID, &p.RunID, &p.Kind, &p.Status, &p.Additions, &p.Changes, &p.Destructions, &p.Imports)
+	})
+	return out, cmp.Or(err, addPhases(ctx, tx, out, moving, phaseColumns, scanPhase))
+}
+
+func addPhases(ctx context.Context, tx *db.Tx, out map[core.ID][]Phase, rs []Run, columns string, scan func(db.Row) (Phase, error)) error {
+	if len(rs) == 0 {
+		return nil
+	}
+	ps, err := db.All(ctx, tx, scan, `SELECT `+columns+` FROM phase p WHERE p.run_id IN (`+db.In(1, len(rs))+`)`, idsOf(rs)...)
 	for _, p := range ps {
 		out[p.RunID] = append(out[p.RunID], p)
 	}
-	return out, err
+	return err
 }
 
-// historyOf returns the events of runs, oldest first, in one query.
+// historyOf returns the events of runs, oldest first, in one query: which they
+// are and what they changed, not who did it or why.
 func historyOf(ctx context.Context, tx *db.Tx, rs []Run) (map[core.ID][]Event, error) {
-	es, err := db.All(ctx, tx, scanEvent, `SELECT `+eventColumns+` FROM run_event e WHERE e.run_id IN (`+db.In(1, len(rs))+`) ORDER BY e.run_id, e.seq`, idsOf(rs)...)
-	out := map[core.ID][]Event{}
+	es, err := db.All(ctx, tx, func(r db.Row) (e Event, err error) {
+		return e, r.Scan(&e.RunID, &e.ID, &e.From, &e.To, &e.At)
+	}, `SELECT e.run_id, e.id, e.from_status, e.to_status, e.at FROM run_event e WHERE e.run_id IN (`+db.In(1, len(rs))+`) ORDER BY e.run_id, e.seq`, idsOf(rs)...)
+	out := make(map[core.ID][]Event, len(rs))
 	for _, e := range es {
 		out[e.RunID] = append(out[e.RunID], e)
 	}
@@ -124,10 +153,11 @@ func historyOf(ctx context.Context, tx *db.Tx, rs []Run) (map[core.ID][]Event, e
 
 // commentsOf returns the ids of the comments on runs, oldest first, in one query.
 func commentsOf(ctx context.Context, tx *db.Tx, rs []Run) (map[core.ID][]core.ID, error) {
-	cs, err := db.All(ctx, tx, scanComment, `SELECT `+commentColumns+` FROM comment WHERE run_id IN (`+db.In(1, len(rs))+`) ORDER BY run_id, created_at, id`, idsOf(rs)...)
+	cs, err := db.All(ctx, tx, func(r db.Row) (x [2]core.ID, err error) { return x, r.Scan(&x[0], &x[1]) },
+		`SELECT run_id, id FROM comment WHERE run_id IN (`+db.In(1, len(rs))+`) ORDER BY run_id, created_at, id`, idsOf(rs)...)
 	out := map[core.ID][]core.ID{}
 	for _, c := range cs {
-		out[c.RunID] = append(out[c.RunID], c.ID)
+		out[c[0]] = append(out[c[0]], c[1])
 	}
 	return out, err
 }

@@ -52,9 +52,28 @@ func (s *Service) Routes(rt *web.Router) {
 	s.pages(rt)
 }
 
+// possible is what can be done with a run as it is, allowed what its
+// reader may do. They are structs because maps are slow to write.
+type possible struct {
+	Cancelable      bool `json:"is-cancelable"`
+	Confirmable     bool `json:"is-confirmable"`
+	Discardable     bool `json:"is-discardable"`
+	ForceCancelable bool `json:"is-force-cancelable"`
+}
+
+type allowed struct {
+	Apply          bool `json:"can-apply"`
+	Cancel         bool `json:"can-cancel"`
+	Comment        bool `json:"can-comment"`
+	Discard        bool `json:"can-discard"`
+	ForceCancel    bool `json:"can-force-cancel"`
+	ForceExecute   bool `json:"can-force-execute"`
+	OverridePolicy bool `json:"can-override-policy-check"`
+}
+
 type attributes struct {
-	Actions              map[string]bool      `json:"actions"`
-	Permissions          map[string]bool      `json:"permissions"`
+	Actions              possible             `json:"actions"`
+	Permissions          allowed              `json:"permissions"`
 	AllowConfigGen       bool                 `json:"allow-config-generation"`
 	AllowEmptyApply      bool                 `json:"allow-empty-apply"`
 	AutoApply            bool                 `json:"auto-apply"`
@@ -98,9 +117,9 @@ func (s *Service) resource(ctx context.Context, v View) jsonapi.Resource {
 	f := s.Flags(ctx, v)
 	c := v.Can
 	a := attributes{
-		Actions: map[string]bool{"is-cancelable": f.Cancelable, "is-confirmable": f.Confirmable, "is-discardable": f.Discardable, "is-force-cancelable": f.ForceCancelable},
-		Permissions: map[string]bool{"can-apply": c.Has(core.ApplyRuns), "can-cancel": c.Has(core.ApplyRuns), "can-discard": c.Has(core.ApplyRuns),
-			"can-comment": c.Has(core.Comment), "can-force-execute": c.Has(core.ApplyRuns), "can-force-cancel": c.Has(core.ForceCancelRuns), "can-override-policy-check": false},
+		Actions: possible{f.Cancelable, f.Confirmable, f.Discardable, f.ForceCancelable},
+		Permissions: allowed{Apply: c.Has(core.ApplyRuns), Cancel: c.Has(core.ApplyRuns), Discard: c.Has(core.ApplyRuns),
+			Comment: c.Has(core.Comment), ForceExecute: c.Has(core.ApplyRuns), ForceCancel: c.Has(core.ForceCancelRuns)},
 		AllowConfigGen: v.AllowConfigGen, AllowEmptyApply: v.AllowEmptyApply, AutoApply: v.AutoApply, CreatedAt: v.CreatedAt, UpdatedAt: v.CreatedAt,
 		DebuggingMode: v.Debugging, HasChanges: v.HasChanges, IsDestroy: v.IsDestroy, Message: v.Message, PlanOnly: v.PlanOnly,
 		Refresh: v.Refresh, RefreshOnly: v.RefreshOnly, ReplaceAddrs: v.Replaces, TargetAddrs: v.Targets, InvokeActionAddrs: v.Invokes, PolicyPaths: v.PolicyPaths, SavePlan: v.SavePlan, Source: v.Source,

@@ -28,7 +28,7 @@ func (s *Service) List(ctx context.Context, ws core.ID, f Filter, p jsonapi.Page
 		if total, err = howMany(ctx, tx, ws, f, cond, args, p, more); err != nil {
 			return err
 		}
-		vs, err = s.around(ctx, tx, rs, map[core.ID]workspace.Workspace{ws: w})
+		vs, err = s.around(ctx, tx, rs, f.phases(), map[core.ID]workspace.Workspace{ws: w})
 		return err
 	})
 	return vs, total, err
@@ -51,7 +51,7 @@ func (s *Service) OrgList(ctx context.Context, org string, f Filter, p jsonapi.P
 			return err
 		}
 		more = m
-		vs, err = s.around(ctx, tx, rs, map[core.ID]workspace.Workspace{})
+		vs, err = s.around(ctx, tx, rs, f.phases(), map[core.ID]workspace.Workspace{})
 		return err
 	})
 	return vs, more, err
@@ -77,6 +77,7 @@ func (s *Service) listed(r *http.Request) (f Filter, p jsonapi.Page, want map[st
 		return f, p, want, err
 	}
 	f, err = filterOf(r, s.DB.Now())
+	f.Whole = want["plan"] || want["apply"]
 	return f, p, want, err
 }
 
@@ -168,7 +169,7 @@ func (s *Service) v2Queue(r *http.Request) (*jsonapi.Doc, error) {
 		for _, x := range ps {
 			rs = append(rs, byID[x.run])
 		}
-		vs, err = s.around(ctx, tx, rs, map[core.ID]workspace.Workspace{})
+		vs, err = s.around(ctx, tx, rs, phasesOf, map[core.ID]workspace.Workspace{})
 		return err
 	})
 	if err != nil {

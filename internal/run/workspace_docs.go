@@ -37,7 +37,7 @@ func (s *Service) current(ctx context.Context, vs []workspace.View, doc func(Vie
 		if err != nil {
 			return err
 		}
-		views, err := s.around(ctx, tx, rs, of)
+		views, err := s.around(ctx, tx, rs, phasesOf, of)
 		for _, v := range views {
 			out = append(out, workspace.Related{Resource: doc(v)})
 		}
