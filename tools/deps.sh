@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what the tests need from the system's packages, where it is missing:
-# a C compiler (the race detector), make, git, PostgreSQL's server, bubblewrap
+# a C compiler (the race detector), make, git, ssh, PostgreSQL's server, bubblewrap
 # and Chromium. Debian and Ubuntu, as root or with passwordless sudo. It prints
 # nothing when there is nothing to do. What it cannot install it names, and it
 # fails if the tests cannot run without that.
@@ -10,6 +10,7 @@ anyof() { for name; do command -v "$name" >/dev/null 2>&1 && return; done; retur
 
 have_make() { anyof make; }
 have_git() { anyof git; }
+have_ssh() { anyof ssh; }
 have_cc() { anyof gcc clang cc && [ -e /usr/include/stdlib.h ]; }
 have_postgres() {
 	anyof initdb && return
@@ -20,7 +21,7 @@ have_bwrap() { anyof bwrap; }
 have_chromium() { anyof chromium chromium-browser google-chrome google-chrome-stable headless-shell chrome; }
 
 missing=
-for need in make git cc postgres bwrap chromium; do
+for need in make git ssh cc postgres bwrap chromium; do
 	"have_$need" || missing="$missing $need"
 done
 [ -n "$missing" ] || exit 0
@@ -73,6 +74,7 @@ for need in $missing; do
 	case $need in
 	make) what="make" packages="make" without= ;;
 	git) what="git" packages="git" without= ;;
+	ssh) what="the OpenSSH client" packages="openssh-client" without="tests of modules over SSH" ;;
 	cc) what="a C compiler with its headers" packages="gcc libc6-dev" without= ;;
 	postgres) what="PostgreSQL's server programs" packages="postgresql" without= ;;
 	bwrap) what="bubblewrap" packages="bubblewrap" without="tests of that sandbox" ;;

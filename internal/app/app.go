@@ -209,7 +209,8 @@ func (s *Server) wire(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.runner = &runner.Runner{Runs: s.runs, Configs: s.configs, States: s.states, Bus: s.bus, Exec: s.exec, Catalog: s.catalog,
+	keys := &sshkey.Service{DB: s.db, Box: s.box, Workspaces: s.workspaces}
+	s.runner = &runner.Runner{SSHKey: keys.OfWorkspace, Runs: s.runs, Configs: s.configs, States: s.states, Bus: s.bus, Exec: s.exec, Catalog: s.catalog,
 		Node: node, Root: filepath.Join(s.cfg.DataDir, "work"), Slots: s.cfg.Runners, Base: s.URL, Grace: s.cfg.ShutdownGrace}
 	s.runner.Prepare()
 	s.runs.MakeArtifacts = s.runner.MakeArtifacts
@@ -268,7 +269,7 @@ func (s *Server) wire(ctx context.Context) error {
 		&login.Service{DB: s.db, Box: s.box, Accounts: s.accounts},
 		modules,
 		&agentpool.Service{DB: s.db, Accounts: s.accounts},
-		&sshkey.Service{DB: s.db, Box: s.box, Workspaces: s.workspaces}, triggers,
+		keys, triggers,
 		site, web.Static{}, s.metrics, health{s}, newMeta(s.cfg.IPRanges),
 	} {
 		f.Routes(rt)

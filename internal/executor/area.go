@@ -21,6 +21,7 @@ import (
 //	config/  the configuration; the engine works here
 //	home/ tmp/ out/  also writable by the run
 //	in/      what the run may read but not change: plan, variables
+//	ssh/     a key to fetch modules with, while init runs and not longer
 //	meta/    not visible to the run: how to start it, what became of it
 //
 // Whatever the run could write is read through os.Root: it may have left

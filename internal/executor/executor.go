@@ -86,6 +86,10 @@ type Spec struct {
 	// a server: states of other workspaces, modules, providers.
 	Credentials map[string]string
 
+	// SSHKey is a private key in OpenSSH's or PEM form, without a passphrase, with
+	// which git fetches modules. It is on disk only while init runs.
+	SSHKey string
+
 	JSON    bool      // the engine's -json log instead of text for people
 	Secrets []string  // masked in the log, also when encoded
 	Log     io.Writer // whole lines, redacted, as they appear; nil drops them

@@ -50,6 +50,7 @@ type call struct {
 	env     map[string]string // over spec.Env
 	split   bool              // keep stderr apart from stdout
 	bare    bool              // without spec.Env and with an empty home
+	ssh     bool              // with the lent SSH key
 	run     func(context.Context, *tfexec.Terraform) error
 	out     io.Writer
 	errOut  io.Writer
@@ -250,6 +251,9 @@ func (x *Executor) view(c *call, mark string) view {
 	}
 	v.env["PATH"], v.env["LANG"], v.env["HOME"] = runPath, "C.UTF-8", s.Area.path("home")
 	pass("LANG", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR")
+	if x.cfg.Sandbox.name != "none" {
+		v.env["GIT_CONFIG_NOSYSTEM"] = "1" // git gives up over a file that it sees and may not read
+	}
 	if x.cfg.CABundle != "" {
 		v.env["SSL_CERT_FILE"] = x.cfg.CABundle
 	}
@@ -277,6 +281,10 @@ func (x *Executor) view(c *call, mark string) view {
 				v.env[k] = val
 			}
 		}
+	}
+	if c.ssh {
+		v.rw = append(v.rw, s.sshDir())
+		v.env[gitSSH] = s.sshCommand()
 	}
 	for k, val := range c.env {
 		v.env[k] = val

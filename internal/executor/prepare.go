@@ -3,6 +3,7 @@ package executor
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -75,10 +76,13 @@ func (x *Executor) prepare(ctx context.Context, s *Spec, log *logWriter, plan bo
 			out = log
 		}
 		r.initialised = true
-		r.outcome, err = x.do(ctx, call{spec: s, workDir: s.workPath(), out: out, run: func(ctx context.Context, tf *tfexec.Terraform) error {
-			return tf.Init(ctx)
-		}})
-		if err != nil {
+		takeAway, err := lendKey(s)
+		if err == nil {
+			r.outcome, err = x.do(ctx, call{spec: s, workDir: s.workPath(), out: out, ssh: s.offersSSH(), run: func(ctx context.Context, tf *tfexec.Terraform) error {
+				return tf.Init(ctx)
+			}})
+		}
+		if err := errors.Join(err, takeAway()); err != nil {
 			return r, err
 		}
 		if r.err != nil {

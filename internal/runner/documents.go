@@ -120,6 +120,9 @@ func (r *Runner) makeArtifacts(ctx context.Context, id core.ID) error {
 		}
 		defer area.Remove()
 		spec.Area = area
+		if spec.SSHKey, err = r.sshKey(ctx, rn.WorkspaceID); err != nil {
+			return err
+		}
 		if err := r.Exec.Init(ctx, spec, nil); err != nil {
 			return err
 		}

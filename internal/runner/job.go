@@ -166,12 +166,19 @@ func (j *job) spec(ctx context.Context, area *executor.Area, version string) (ex
 			return executor.Spec{}, err
 		}
 	}
+	key, err := j.r.sshKey(ctx, w.Workspace.ID)
+	if err != nil {
+		return executor.Spec{}, err
+	}
+	if key != "" {
+		secrets = append(secrets, key)
+	}
 	credentials := map[string]string{}
 	if u, err := url.Parse(j.r.Base); err == nil && w.Token != "" {
 		credentials[u.Host] = w.Token.Reveal()
 	}
 	return executor.Spec{
-		Area: area, Engine: engine, WorkDir: w.Run.WorkingDirectory, Env: env, Credentials: credentials, TFVars: vars, RunVars: runVars, JSON: w.Run.Structured,
+		Area: area, Engine: engine, WorkDir: w.Run.WorkingDirectory, Env: env, Credentials: credentials, SSHKey: key, TFVars: vars, RunVars: runVars, JSON: w.Run.Structured,
 		Secrets: secrets, Log: j.log, Debug: w.Run.Debugging, Interrupt: j.interrupt, Kill: j.kill, Grace: j.r.CancelGrace, ProviderCache: j.r.ProviderCache,
 	}, nil
 }
@@ -188,6 +195,12 @@ func (j *job) environment() map[string]string {
 		"TFC_RUN_ID": string(w.Run.ID), "TFC_WORKSPACE_NAME": w.Workspace.Name, "TFC_WORKSPACE_SLUG": slug,
 		"TFC_CONFIGURATION_VERSION_GIT_BRANCH": "", "TFC_CONFIGURATION_VERSION_GIT_COMMIT_SHA": "", "TFC_CONFIGURATION_VERSION_GIT_TAG": "",
 	}
+}
+
+// sshKey opens the key of a workspace.
+func (r *Runner) sshKey(ctx context.Context, workspace core.ID) (string, error) {
+	key, err := r.SSHKey(ctx, workspace)
+	return key.Reveal(), err
 }
 
 // prepare makes a fresh area with the run's configuration in it.

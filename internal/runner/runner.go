@@ -16,6 +16,7 @@ import (
 	"interlock/internal/core"
 	"interlock/internal/executor"
 	"interlock/internal/run"
+	"interlock/internal/secret"
 	"interlock/internal/state"
 )
 
@@ -27,6 +28,9 @@ type Runner struct {
 	Bus     *bus.Bus
 	Exec    *executor.Executor
 	Catalog *executor.Catalog
+	// SSHKey returns the key with which runs of a workspace fetch modules, empty
+	// for none.
+	SSHKey func(ctx context.Context, workspace core.ID) (secret.Text, error)
 
 	Node  string        // identity of this node, the same after a restart
 	Root  string        // directory of the areas

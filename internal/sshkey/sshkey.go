@@ -180,6 +180,26 @@ func (s *Service) Assign(ctx context.Context, ws, key core.ID) error {
 	})
 }
 
+// OfWorkspace opens the key that a workspace uses, empty if it uses none. It is
+// for the runner, and asks for no right.
+func (s *Service) OfWorkspace(ctx context.Context, ws core.ID) (value secret.Text, err error) {
+	type sealed struct {
+		id    core.ID
+		value []byte
+	}
+	var ks []sealed
+	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
+		ks, err = db.All(ctx, tx, func(r db.Row) (k sealed, err error) { return k, r.Scan(&k.id, &k.value) },
+			`SELECT k.id, k.value FROM ssh_key k JOIN workspace w ON w.ssh_key_id = k.id AND w.org_id = k.org_id WHERE w.id = $1`, ws)
+		return err
+	})
+	if err != nil || len(ks) == 0 {
+		return "", err
+	}
+	b, err := s.Box.Open(place(ks[0].id), ks[0].value)
+	return secret.Text(b), err
+}
+
 // Routes mounts the API.
 func (s *Service) Routes(rt *web.Router) {
 	s.pages(rt)
