@@ -83,8 +83,13 @@ func Open(ctx context.Context, address string, box *secret.Box) (*Store, error) 
 // Close releases the store.
 func (s *Store) Close() error { return s.bucket.Close() }
 
-// Ping reports whether the store can be reached.
+// Ping reports whether the store can be reached and, where that can be told
+// without writing, written to.
 func (s *Store) Ping(ctx context.Context) error {
+	if s.dir != "" {
+		const writeAndEnter = 0b011
+		return syscall.Access(s.dir, writeAndEnter)
+	}
 	ok, err := s.bucket.IsAccessible(ctx)
 	if err == nil && !ok {
 		err = errors.New("the object store is not accessible")

@@ -108,3 +108,16 @@ func TestAFailedReadPublishesNothing(t *testing.T) {
 type errReader struct{ err error }
 
 func (e errReader) Read([]byte) (int, error) { return 0, e.err }
+
+func TestAStoreThatIsGoneIsNotReady(t *testing.T) {
+	s, dir := open(t)
+	if err := s.Ping(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Ping(t.Context()); err == nil {
+		t.Error("a store without its directory says it is ready")
+	}
+}
