@@ -3,6 +3,8 @@ package db_test
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -106,4 +108,34 @@ func TestACommitWaitsForTheDiskAgainAfterOneThatDidNot(t *testing.T) {
 			t.Errorf("full %s, soft %s, full again %s", full, soft, level(d.Do))
 		}
 	})
+}
+
+func TestAClosedDatabaseIsOneFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "x.db")
+	d, err := db.Open(t.Context(), file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		err := d.Do(t.Context(), func(ctx context.Context, tx *db.Tx) error {
+			_, err := tx.Exec(ctx, `INSERT INTO setting (name, value) VALUES ('x', '1') ON CONFLICT (name) DO UPDATE SET value = '2'`)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	err = d.View(t.Context(), func(ctx context.Context, tx *db.Tx) error {
+		_, err := db.One(ctx, tx, db.Int, `SELECT count(*) FROM setting`)
+		return err
+	})
+	if err := errors.Join(err, d.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if fi, err := os.Stat(file); err != nil || fi.Mode().Perm() != 0o600 {
+		t.Errorf("%v %v; want a file for its owner alone", fi, err)
+	}
+	if fi, err := os.Stat(file + "-wal"); err == nil {
+		t.Errorf("%d bytes of the database lie in its log", fi.Size())
+	}
 }
