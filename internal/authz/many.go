@@ -64,7 +64,7 @@ func grantedRights(ctx context.Context, tx *db.Tx, s core.Subject, ids []core.ID
 		_, owner := o.orgRights()
 		owned = owned && owner
 	}
-	grants := workspaceGrants + teams + `)), ''), ` + projectGrants + teams + `)), '')`
+	grants := workspaceGrants + teams + `)), '') || CAST($1 AS text), ` + projectGrants + teams + `)), '')` // PostgreSQL wants every argument used
 	if owned {
 		grants = `CAST($1 AS text), CAST($2 AS text)` // both are used, and owners have all rights anyway
 	}
