@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -35,9 +36,9 @@ type heard struct {
 // receiver answers 500 to the first call and 200 after.
 func receiver(t *testing.T) (url string, got chan heard) {
 	got = make(chan heard, 100)
-	calls := 0
+	var calls atomic.Int64
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if calls++; calls == 1 {
+		if calls.Add(1) == 1 {
 			w.WriteHeader(500)
 			return
 		}
