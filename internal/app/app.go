@@ -259,6 +259,7 @@ func (s *Server) wire(ctx context.Context) error {
 		return err
 	}
 	rt := web.NewRouter(s.accounts.Identify, s.accounts.IdentifySession, strings.HasPrefix(s.URL, "https:"), s.metrics.observe)
+	rt.KeepBy(s.db.Version)
 	rt.LimitRate(s.accounts.RateLimit)
 	rt.SayTexts(func(ctx context.Context) ui.Texts {
 		t := s.accounts.Texts(ctx)

@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -31,6 +32,8 @@ type DB struct {
 	read *litePool     // SQLite readers, which never wait for the writer
 	pg   *pgxpool.Pool // nil on SQLite
 	Now  func() time.Time
+
+	commits atomic.Int64 // on SQLite
 }
 
 // Open opens the database at dsn, a postgres:// URL or a file path with or
@@ -184,8 +187,15 @@ func (d *DB) do(ctx context.Context, synced bool, f func(context.Context, *Tx) e
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	// Even a commit that failed may have happened.
+	defer d.commits.Add(1)
 	return translate(t.Commit())
 }
+
+// Version is a number that moves with every change before that change is
+// acknowledged, as long as nobody else writes to the database. It reports
+// false on PostgreSQL, where others may.
+func (d *DB) Version() (int64, bool) { return d.commits.Load(), d.pg == nil }
 
 // View runs f in a read-only transaction: one snapshot, no writes. On SQLite a
 // view never waits for a writer, nor a writer for it.

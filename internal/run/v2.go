@@ -22,8 +22,8 @@ func (s *Service) Routes(rt *web.Router) {
 
 	rt.V2("POST /api/v2/runs", 201, s.v2Create)
 	rt.V2("GET /api/v2/runs/{run}", 200, s.v2Get)
-	rt.V2("GET /api/v2/workspaces/{workspace}/runs", 200, s.v2List)
-	rt.V2("GET /api/v2/organizations/{org}/runs", 200, s.v2OrgList)
+	rt.V2Kept("GET /api/v2/workspaces/{workspace}/runs", s.v2List)
+	rt.V2Kept("GET /api/v2/organizations/{org}/runs", s.v2OrgList)
 	rt.V2("GET /api/v2/organizations/{org}/runs/queue", 200, s.v2Queue)
 	rt.V2("GET /api/v2/organizations/{org}/capacity", 200, s.v2Capacity)
 	rt.V2Raw("POST /api/v2/runs/{run}/actions/apply", s.action(s.Confirm))

@@ -191,6 +191,10 @@ func writeJSON(w http.ResponseWriter, r *http.Request, code int, contentType str
 		w.WriteHeader(http.StatusInternalServerError)
 		return
 	}
+	write(w, r, code, contentType, b)
+}
+
+func write(w http.ResponseWriter, r *http.Request, code int, contentType string, b []byte) {
 	h := w.Header()
 	h.Set("Content-Type", contentType)
 	h.Set("Content-Length", strconv.Itoa(len(b)))

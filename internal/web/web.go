@@ -62,6 +62,7 @@ type Router struct {
 
 	throttle *throttle
 	texts    func(context.Context) ui.Texts
+	kept     *keeper
 }
 
 // NewRouter makes a Router. stats, if not nil, hears of every answered request.

@@ -59,31 +59,35 @@ func (b *bench) reads() error {
 	if _, err := b.start(); err != nil {
 		return err
 	}
-	one, err := b.load("workspace read", "/api/v2/workspaces/"+long.Data.ID)
-	if err != nil {
-		return err
+	const twenty = "?page%5Bsize%5D=20"
+	read := "/api/v2/workspaces/" + long.Data.ID + "?"
+	rates := map[bool]map[string]float64{}
+	for _, anew := range []bool{true, false} {
+		rates[anew] = map[string]float64{}
+		for _, l := range []struct{ name, what, path string }{
+			{"one", "workspace read", read},
+			{"few", fmt.Sprintf("workspace list, 20 of %d", few), "/api/v2/organizations/few/workspaces" + twenty},
+			{"many", fmt.Sprintf("workspace list, 20 of %d", many), "/api/v2/organizations/many/workspaces" + twenty},
+			{"short", "run list, 20 of 200", "/api/v2/workspaces/" + short.Data.ID + "/runs" + twenty},
+			{"long", fmt.Sprintf("run list, 20 of %d", history), "/api/v2/workspaces/" + long.Data.ID + "/runs" + twenty},
+		} {
+			what := l.what
+			if anew {
+				what += ", made anew"
+			}
+			rate, err := b.load(what, l.path, anew)
+			if err != nil {
+				return err
+			}
+			rates[anew][l.name] = rate
+		}
 	}
-	a, err := b.load(fmt.Sprintf("workspace list, 20 of %d", few), "/api/v2/organizations/few/workspaces?page%5Bsize%5D=20")
-	if err != nil {
-		return err
-	}
-	z, err := b.load(fmt.Sprintf("workspace list, 20 of %d", many), "/api/v2/organizations/many/workspaces?page%5Bsize%5D=20")
-	if err != nil {
-		return err
-	}
-	r, err := b.load("run list, 20 of 200", "/api/v2/workspaces/"+short.Data.ID+"/runs?page%5Bsize%5D=20")
-	if err != nil {
-		return err
-	}
-	h, err := b.load(fmt.Sprintf("run list, 20 of %d", history), "/api/v2/workspaces/"+long.Data.ID+"/runs?page%5Bsize%5D=20")
-	if err != nil {
-		return err
-	}
-	report("workspace reads a second", one, 4000, "", false)
-	report("workspace lists a second", min(a, z), 1000, "", false)
-	report("run lists a second", min(r, h), 1000, "", false)
-	report("workspace list, from few to many", a/z, 2, "x", true)
-	report("run list, from short to long", r/h, 2, "x", true)
+	asked, made := rates[false], rates[true]
+	report("workspace reads a second", asked["one"], 4000, "", false)
+	report("workspace lists a second", min(asked["few"], asked["many"]), 1000, "", false)
+	report("run lists a second", min(asked["short"], asked["long"]), 1000, "", false)
+	report("workspace list made anew, from few to many", made["few"]/made["many"], 2, "x", true)
+	report("run list made anew, from short to long", made["short"]/made["long"], 2, "x", true)
 	return nil
 }
 
@@ -173,7 +177,7 @@ func columns(ctx context.Context, tx *db.Tx, lite bool, table string) ([]string,
 
 // load asks for a path from all connections for a while and returns the
 // answers a second.
-func (b *bench) load(what, path string) (float64, error) {
+func (b *bench) load(what, path string, anew bool) (float64, error) {
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: connections, DisableCompression: true}}
 	took := make([][]time.Duration, connections)
 	errs := make([]error, connections)
@@ -187,7 +191,11 @@ func (b *bench) load(what, path string) (float64, error) {
 		wg.Go(func() {
 			for time.Since(began) < readsFor && errs[c] == nil {
 				at := time.Now()
-				req, err := http.NewRequest("GET", b.base+path, nil)
+				url := b.base + path
+				if anew { // an address that nobody has asked for
+					url += fmt.Sprintf("&x=%d-%d", c, len(took[c]))
+				}
+				req, err := http.NewRequest("GET", url, nil)
 				if err != nil {
 					errs[c] = err
 					return
