@@ -49,6 +49,7 @@ const everyMember = "M0 R P W A C0 C1 C2 PR PW PM PA MT MM MW RW MJ RJ MV MP PO 
 
 // orgGrid says who may do what with acme and its projects.
 var orgGrid = map[string]string{
+	"org.people":    everyMember,
 	"org.see":       everyMember + " RT", // a run's engine asks for the entitlements before it begins
 	"org.update":    "OO",
 	"org.delete":    "OO",

@@ -44,7 +44,7 @@ var matrixWorkspaceRows = []matrixRow{
 	{"PATCH /api/v2/team-projects/{grant}", "prj.access", "grant=tprj", d("team-projects", attrs{"access": "write"})},
 	{"DELETE /api/v2/team-projects/{grant}", "prj.access", "grant=tprj fresh=tprj", nil},
 
-	{"GET /api/v2/organizations/{org}/projects", "org.see", "skip=RT", nil},
+	{"GET /api/v2/organizations/{org}/projects", "org.people", "", nil},
 	{"POST /api/v2/organizations/{org}/projects", "org.projects", "", d("projects", attrs{"name": "made-{n}"})},
 	{"GET /api/v2/projects/{project}", "prj.see", "", nil},
 	{"PATCH /api/v2/projects/{project}", "prj.update", "", d("projects", nil)},
@@ -54,10 +54,10 @@ var matrixWorkspaceRows = []matrixRow{
 	{"GET /api/v2/projects/{project}/effective-tag-bindings", "prj.see", "", nil},
 	{"PATCH /api/v2/projects/{project}/tag-bindings", "prj.update", "", attrs{"data": []any{d("tag-bindings", attrs{"key": "k", "value": "v"})["data"]}}},
 
-	{"GET /api/v2/organizations/{org}/tags", "org.see", "skip=RT", nil},
+	{"GET /api/v2/organizations/{org}/tags", "org.people", "", nil},
 	{"DELETE /api/v2/organizations/{org}/tags", "org.tags", "only=none", refs("tags", "{tag}")},
 	{"POST /api/v2/tags/{tag}/relationships/workspaces", "org.tags", "skip=A,PM,PA", refs("workspaces", "{workspace}")},
-	{"GET /api/v2/organizations/{org}/reserved-tag-keys", "org.see", "skip=RT", nil},
+	{"GET /api/v2/organizations/{org}/reserved-tag-keys", "org.people", "", nil},
 	{"POST /api/v2/organizations/{org}/reserved-tag-keys", "org.projects", "", d("reserved-tag-keys", attrs{"key": "r{n}"})},
 	{"PATCH /api/v2/reserved-tag-keys/{key}", "org.projects", "key=reserved", d("reserved-tag-keys", attrs{"disable-overrides": true})},
 	{"DELETE /api/v2/reserved-tag-keys/{key}", "org.projects", "key=reserved fresh=reserved", nil},

@@ -114,9 +114,13 @@ func (rt *Router) V2Open(pattern string, f func(http.ResponseWriter, *http.Reque
 }
 
 func (rt *Router) v2(pattern string, open bool, f func(http.ResponseWriter, *http.Request) error) {
+	runs := servesRuns(pattern)
 	rt.add(pattern, DoorV2, open, func(w http.ResponseWriter, r *http.Request) {
 		v2Headers(w.Header())
 		r, err := rt.identify(r, false)
+		if err == nil && !runs && authz.Subject(r.Context()).Kind == core.RunKind {
+			err = authz.ErrHidden()
+		}
 		if err == nil && !open && !authz.Subject(r.Context()).Known() {
 			err = core.Errorf(core.Unknown, "unauthorized")
 		}
@@ -130,6 +134,24 @@ func (rt *Router) v2(pattern string, open bool, f func(http.ResponseWriter, *htt
 			writeV2Error(w, r, err)
 		}
 	})
+}
+
+// servesRuns reports whether the token of a run may use a v2 route at all: what
+// an engine asks for to read and write states. Everything else is not there for
+// it, whatever rights are given to runs and whatever routes are added.
+func servesRuns(pattern string) bool {
+	method, path, _ := strings.Cut(pattern, " ")
+	for _, prefix := range []string{"/api/v2/workspaces/", "/api/v2/state-version", "/api/registry/"} {
+		if strings.HasPrefix(path, prefix) {
+			return true
+		}
+	}
+	switch path {
+	case "/api/v2/ping", "/api/meta/ip-ranges", "/api/v2/account/details", "/api/v2/organizations", "/api/v2/organizations/{org}", "/api/v2/organizations/{org}/entitlement-set",
+		"/api/v2/organizations/{org}/workspaces", "/api/v2/organizations/{org}/workspaces/{name}":
+		return method == "GET"
+	}
+	return false
 }
 
 // v2Headers says which protocol this is. The CLI reads them from its first
