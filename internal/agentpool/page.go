@@ -20,6 +20,7 @@ func (s *Service) pages(rt *web.Router) {
 	rt.Page("POST "+at+"/{pool}/tokens", s.pageAddToken)
 	rt.Page("POST "+at+"/{pool}/tokens/revoke", s.pageRevoke)
 	rt.Page("POST "+at+"/{pool}/delete", s.pageDelete)
+	s.scopePages(rt, at)
 }
 
 // A poolList is the page of an organization's pools.
@@ -61,6 +62,8 @@ type poolView struct {
 	Tokens         []account.Token
 	Made           account.Token
 	Settings, Adds ui.Form
+	Named          []scopeEntry
+	Narrow         ui.Form
 	Alert          string
 }
 
@@ -86,6 +89,9 @@ func (s *Service) poolPage(r *http.Request, code int, say func(*poolView)) (web.
 	}
 	if v.Can.Has(core.ManageAgentPools) {
 		if v.Tokens, _, err = s.Tokens(r.Context(), v.ID, jsonapi.Page{Number: 1, Size: 200}); err != nil {
+			return web.Answer{}, err
+		}
+		if v.Named, err = s.names(r.Context(), v.Pool); err != nil {
 			return web.Answer{}, err
 		}
 	}

@@ -63,6 +63,8 @@ var matrixOrgPageRows = []matrixRow{
 	{"POST /app/organizations/{org}/agents/{pool}", "org.pools", "", url.Values{"name": {""}}},
 	{"POST /app/organizations/{org}/agents/{pool}/tokens", "org.pools", "", url.Values{"description": {"x{n}"}}},
 	{"POST /app/organizations/{org}/agents/{pool}/tokens/revoke", "org.pools", "only=none", url.Values{"token": {"at-nothing"}}},
+	{"POST /app/organizations/{org}/agents/{pool}/scope", "org.pools", "", url.Values{"kind": {"allowed-projects"}, "target": {"nothing"}}},
+	{"POST /app/organizations/{org}/agents/{pool}/scope/remove", "org.pools", "only=none", url.Values{"kind": {"allowed-projects"}, "target": {"prj-nothing"}}},
 	{"POST /app/organizations/{org}/agents/{pool}/delete", "org.pools", "fresh=pool", nil},
 	{"GET /app/organizations/{org}/ssh-keys", "org.sshread", "", nil},
 	{"POST /app/organizations/{org}/ssh-keys", "org.sshwrite", "", url.Values{"name": {""}}},

@@ -110,6 +110,22 @@ func TestPagesOfRunTriggersKeysAndPools(t *testing.T) {
 		ann.lacks(ann.get(pool), "first agent")
 		ann.post(pool, "name", "within", "organization-scoped", "true")
 		id := strings.TrimPrefix(pool, pools+"/")
+
+		// Whom it serves, by name.
+		ann.has(ann.fails(pool+"/scope", 422, "Name is no workspace of this organization", "kind", "excluded-workspaces", "target", "nothing"), `value="nothing"`)
+		ann.fails(pool+"/scope", 422, "Name is no project of this organization", "kind", "allowed-projects", "target", "shop")
+		ann.ask("POST", pool+"/scope", form([]string{"kind", "friends", "target", "shop"})).Want(t, 400)
+		ann.post(pool+"/scope", "kind", "excluded-workspaces", "target", "shop")
+		ann.post(pool+"/scope", "kind", "allowed-projects", "target", "default project")
+		ann.has(ann.get(pool), "Workspace that may not use the pool", "Remove shop", "Remove Default Project")
+		excluded := api.Get(t, "/api/v2/agent-pools/"+id).Want(t, 200).At(t, "data", "relationships", "excluded-workspaces", "data").([]any)
+		if len(excluded) != 1 {
+			t.Fatalf("excluded: %v", excluded)
+		}
+		ann.post(pool+"/scope/remove", "kind", "excluded-workspaces", "target", excluded[0].(map[string]any)["id"].(string))
+		ann.lacks(ann.get(pool), "Remove shop")
+		eve.barred(nil, []string{pool + "/scope", pool + "/scope/remove"})
+
 		ann.post("/app/acme/shop/settings", "name", "shop", "engine", "terraform", "terraform-version", "latest", "execution-mode", "agent", "agent-pool-id", id)
 		ann.fails(pool+"/delete", 409, "is in use")
 		ann.post("/app/acme/shop/settings", "name", "shop", "engine", "terraform", "terraform-version", "latest", "execution-mode", "inherit")
