@@ -48,6 +48,22 @@ func TestPagesOfNotifications(t *testing.T) {
 		eve.barred([]string{strings.Replace(n, "/acme/", "/eve/", 1)}, []string{strings.Replace(n, "/acme/", "/eve/", 1) + "/delete"})
 		ann.post(n + "/delete")
 		ann.ask("GET", n, nil).Want(t, 404)
+
+		// The same for all workspaces of a project.
+		prj := "/app/organizations/acme/projects/" + api.WorkspaceNamed(t, "acme", "shop").Rel("project")
+		ann.has(ann.get(prj), `href="`+prj+`/notifications"`)
+		ann.has(ann.get(prj+"/notifications"), "No notification yet", "all workspaces of the project")
+		answer.Store(200)
+		n = ann.post(prj+"/notifications", "destination-type", "generic", "name", "all", "url", hook.URL, "enabled", "true", "triggers", "run:created")
+		ann.has(ann.get(n), "all", "verification", `value="run:created" checked`)
+		ann.has(ann.get(ann.post(n, "destination-type", "generic", "name", "every", "url", hook.URL, "triggers", "run:completed")), "Saved.", "every")
+		ann.fails(prj+"/notifications", 422, "Something below", "destination-type", "generic", "name", "", "url", hook.URL)
+		ann.ask("GET", at+strings.TrimPrefix(n, prj+"/notifications"), nil).Want(t, 404)
+		rita.lacks(rita.get(prj), "Notifications")
+		rita.barred([]string{prj + "/notifications", n}, []string{prj + "/notifications", n, n + "/delete"}, 403)
+		eve.barred([]string{prj + "/notifications", n}, []string{prj + "/notifications", n, n + "/delete"})
+		ann.post(n + "/delete")
+		ann.has(ann.get(prj+"/notifications"), "No notification yet")
 	})
 }
 
