@@ -245,7 +245,8 @@ func Decode(r io.Reader, typ string, attrs any) (Rels, error) {
 	if err := json.Unmarshal(in.Data.Attributes, attrs); err != nil {
 		e := core.Wrap(err, core.Invalid, "an attribute has the wrong type")
 		if t, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-			e.Msg = "attribute " + wrongType(t)
+			// The field comes before the rest of the sentence by itself.
+			e.Msg = strings.TrimPrefix(wrongType(t), t.Field+" ")
 			e.InField(t.Field)
 		}
 		return nil, e

@@ -65,7 +65,7 @@ func (n New) validate() error {
 	refresh := n.Refresh == nil || *n.Refresh
 	switch {
 	case n.IsDestroy && n.RefreshOnly:
-		return core.Errorf(core.Invalid, "a run is either a destroy run or refresh-only, not both").InField("is-destroy")
+		return core.Errorf(core.Invalid, "A run is either a destroy run or refresh-only, not both").InField("is-destroy")
 	case n.RefreshOnly && !refresh:
 		return core.Errorf(core.Invalid, "a refresh-only run cannot skip the refresh").InField("refresh")
 	case n.SavePlan && n.PlanOnly != nil && *n.PlanOnly:
