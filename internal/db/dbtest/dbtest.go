@@ -4,7 +4,6 @@ package dbtest
 import (
 	"context"
 	"fmt"
-	"net/url"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -24,11 +23,19 @@ func Each(t *testing.T, f func(t *testing.T, d *db.DB)) {
 }
 
 // EachURL is Each for tests that open the database themselves: it hands out
-// the address of an empty one.
+// the address of one that has the schema and nothing else in it.
 func EachURL(t *testing.T, f func(t *testing.T, dsn string)) {
 	t.Run("sqlite", func(t *testing.T) {
 		t.Parallel()
-		f(t, filepath.Join(t.TempDir(), "test.db"))
+		empty, err := sqliteTemplate()
+		if err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(t.TempDir(), "test.db")
+		if err := os.WriteFile(file, empty, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		f(t, file)
 	})
 	t.Run("postgres", func(t *testing.T) {
 		t.Parallel()
@@ -36,12 +43,16 @@ func EachURL(t *testing.T, f func(t *testing.T, dsn string)) {
 		if base == "" {
 			t.Skip("TEST_POSTGRES_URL not set")
 		}
+		empty, err := postgresTemplate()
+		if err != nil {
+			t.Fatal(err)
+		}
 		c, err := pgx.Connect(t.Context(), base)
 		if err != nil {
 			t.Fatal(err)
 		}
 		name := fmt.Sprintf("t_%d_%d", os.Getpid(), n.Add(1))
-		if _, err := c.Exec(t.Context(), "CREATE DATABASE "+name); err != nil {
+		if _, err := c.Exec(t.Context(), "CREATE DATABASE "+name+" TEMPLATE "+empty); err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() {
@@ -49,12 +60,7 @@ func EachURL(t *testing.T, f func(t *testing.T, dsn string)) {
 			_, _ = c.Exec(ctx, "DROP DATABASE "+name+" WITH (FORCE)")
 			_ = c.Close(ctx)
 		})
-		u, _ := url.Parse(base)
-		u.Path = "/" + name
-		q := u.Query()
-		q.Set("pool_max_conns", "8")
-		u.RawQuery = q.Encode()
-		f(t, u.String())
+		f(t, database(name))
 	})
 }
 
