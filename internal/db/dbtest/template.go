@@ -33,15 +33,20 @@ var sqliteTemplate = sync.OnceValues(func() ([]byte, error) {
 	return os.ReadFile(file)
 })
 
+// holder keeps the lock on this process's template. Nothing else refers to the
+// connection, and one that is garbage is closed, which ends the lock.
+var holder *pgx.Conn
+
 // postgresTemplate is the name of a database on TEST_POSTGRES_URL. Nothing
 // tells when the last test of a process ends, so each process removes what
 // earlier ones have left: those whose lock nobody holds any more.
 var postgresTemplate = sync.OnceValues(func() (string, error) {
 	ctx := context.Background()
-	c, err := pgx.Connect(ctx, os.Getenv("TEST_POSTGRES_URL")) // open as long as the process lives, for the lock
+	c, err := pgx.Connect(ctx, os.Getenv("TEST_POSTGRES_URL"))
 	if err != nil {
 		return "", err
 	}
+	holder = c
 	rows, err := c.Query(ctx, `SELECT datname FROM pg_database WHERE datname LIKE 't\_%\_template'`)
 	if err != nil {
 		return "", err
