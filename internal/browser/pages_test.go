@@ -295,6 +295,23 @@ func TestPagesWithoutScripts(t *testing.T) {
 	}
 	p.innocent()
 
+	// Whoever changes the password stays, and an administrator's way fits too.
+	root := b.page(t, s.URL)
+	root.signIn(servertest.AdminName, servertest.AdminPassword)
+	root.size(390, 800)
+	root.visit("/app/account")
+	root.fill("#f-current_password", servertest.AdminPassword)
+	root.fill("#f-password", "another password")
+	root.fill("#f-password_confirmation", "another password")
+	root.press("Change password")
+	root.says("Password changed.")
+	root.press("Administration")
+	root.says("Users of this installation")
+	if wide := root.eval("document.documentElement.scrollWidth"); wide != 390.0 {
+		t.Errorf("the list of users is %v pixels wide", wide)
+	}
+	root.innocent()
+
 	bob := s.User(t, "bob")
 	s.Access(t, "ann", "plain", bob, "read")
 	reader := b.page(t, s.URL)
