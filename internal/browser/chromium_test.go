@@ -316,7 +316,7 @@ func quote(s string) string {
 // until waits for an expression to hold.
 func (p *page) until(what, expr string) {
 	p.t.Helper()
-	for end := time.Now().Add(15 * time.Second); time.Now().Before(end); {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); {
 		if p.eval(expr) == true {
 			return
 		}

@@ -468,7 +468,7 @@ func (x *trial) finale(t *testing.T) {
 		x.inspect(t, w)
 	}
 	x.s.stop(t, 30*time.Second)
-	noProcesses(t, x.s.dir, 2*time.Second, "after the server has ended")
+	noProcesses(t, x.s.dir, 10*time.Second, "after the server has ended")
 }
 
 func (x *trial) report(t *testing.T, n int, began time.Time, more string) {

@@ -87,7 +87,7 @@ func TestStopLetsAnApplyFinish(t *testing.T) {
 		}
 		next := s.queue(t, w, nil)
 		took := s.stop(t, 40*time.Second)
-		noProcesses(t, s.dir, time.Second, "after the server has ended")
+		noProcesses(t, s.dir, 10*time.Second, "after the server has ended")
 		if n := len(led.of(run)); n != 2*resources {
 			t.Errorf("the server ended before the apply: %d lines of %d", n, 2*resources)
 		}
@@ -95,7 +95,7 @@ func TestStopLetsAnApplyFinish(t *testing.T) {
 			t.Errorf("a further run was begun while stopping: %d lines", n)
 		}
 		s.start(t)
-		s.wait(t, run, time.Second, "applied")
+		s.wait(t, run, 20*time.Second, "applied")
 		s.wait(t, next, time.Minute, "applied")
 		t.Logf("stopped after %s", took)
 		s.atRest(t, w, led.chain(1, 0))
@@ -113,9 +113,9 @@ func TestStopEndsAnApplyThatTakesTooLong(t *testing.T) {
 			t.Fatal("the apply does not begin")
 		}
 		took := s.stop(t, 20*time.Second)
-		noProcesses(t, s.dir, time.Second, "after the server has ended")
+		noProcesses(t, s.dir, 10*time.Second, "after the server has ended")
 		s.start(t)
-		r := s.wait(t, run, time.Second, "errored")
+		r := s.wait(t, run, 20*time.Second, "errored")
 		if r.Str("reason") != "server-stopped" {
 			t.Errorf("the reason is %s: %s", r.Str("reason"), r.Str("reason-text"))
 		}
@@ -139,7 +139,7 @@ func TestStopHandsAPlanBack(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 		took := s.stop(t, 40*time.Second)
-		noProcesses(t, s.dir, time.Second, "after the server has ended")
+		noProcesses(t, s.dir, 10*time.Second, "after the server has ended")
 		s.start(t)
 		r := s.wait(t, run, time.Minute, "applied")
 		if past := s.history(t, r); !slices.Equal(past, []core.Status{"pending", "plan_queued", "planning", "plan_queued", "planning", "planned", "confirmed", "apply_queued", "applying", "applied"}) {
@@ -155,7 +155,7 @@ func TestStopHandsAPlanBack(t *testing.T) {
 		s.wait(t, run, time.Minute, "planning")
 		s.stop(t, 50*time.Second)
 		s.start(t)
-		s.wait(t, run, time.Second, "planned")
+		s.wait(t, run, 20*time.Second, "planned")
 		s.act(t, run, "discard")
 		s.atRest(t, w, idle)
 	})
@@ -331,7 +331,7 @@ func TestCancelSurvivesTheServer(t *testing.T) {
 		s.act(t, first, "cancel")
 		s.act(t, second, "cancel")
 		s.kill()
-		noProcesses(t, s.dir, 20*time.Second, "after the server was killed")
+		noProcesses(t, s.dir, 20*10*time.Second, "after the server was killed")
 		s.start(t)
 		s.wait(t, first, 30*time.Second, "canceled")
 		// What the apply did is not known, and that is the more important news.

@@ -1,7 +1,6 @@
 package cli_test
 
 import (
-	"bytes"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -227,7 +226,7 @@ resource "terraform_data" "slow" {
   provisioner "local-exec" { command = "sleep 60" }
 }`)
 		s.ok(t, words("init"))
-		var out bytes.Buffer
+		var out screen
 		c := s.command("", "apply", "-auto-approve")
 		c.Stdout, c.Stderr = &out, &out
 		if err := c.Start(); err != nil {
@@ -235,12 +234,11 @@ resource "terraform_data" "slow" {
 		}
 		ws := s.workspace(t, "long")
 		run := s.me.WaitNewRun(t, ws, 0, "applying")
-		for end := time.Now().Add(time.Minute); !strings.Contains(s.logSoFar(t, run.ID), "local-exec"); time.Sleep(20 * time.Millisecond) {
+		for end := time.Now().Add(time.Minute); !strings.Contains(out.String(), "local-exec"); time.Sleep(20 * time.Millisecond) {
 			if time.Now().After(end) {
-				t.Fatal("the apply does not get to its slow part")
+				t.Fatal("the CLI does not show the slow part of the apply:\n" + out.String())
 			}
 		}
-		time.Sleep(2500 * time.Millisecond) // the CLI looks at last
 		if err := c.Process.Signal(syscall.SIGINT); err != nil {
 			t.Fatal(err)
 		}

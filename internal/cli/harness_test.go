@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -228,9 +229,20 @@ func (s *session) upload(t *testing.T, name string) string {
 	return ws
 }
 
-// logSoFar is what the log of a run's apply holds by now.
-func (s *session) logSoFar(t *testing.T, run string) string {
-	t.Helper()
-	a := s.me.Get(t, "/api/v2/runs/"+run+"/apply").Want(t, 200).One(t)
-	return string(s.As("").Get(t, a.Str("log-read-url")+"?limit=65536&offset=0").Want(t, 200).Body)
+// A screen is what a command has printed so far.
+type screen struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *screen) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *screen) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
 }

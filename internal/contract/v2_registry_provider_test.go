@@ -162,7 +162,7 @@ func TestV2ProvidersOfTheRegistry(t *testing.T) {
 			`{"version":"1","key-id":"x"}`:                       "Version is not a semantic version",
 			`{"version":"2.0.0"}`:                                "Key id can't be blank",
 			`{"version":"2.0.0","key-id":"x","protocols":["a"]}`: "Protocols may hold only",
-			`{"version":"2.0.0","key-id":"x","protocols":"a"}`:   "protocols cannot be a string",
+			`{"version":"2.0.0","key-id":"x","protocols":"a"}`:   "Protocols cannot be a string",
 		} {
 			a := me.Do(t, "POST", "/api/v2/organizations/acme/registry-providers/private/acme/net/versions", `{"data":{"type":"registry-provider-versions","attributes":`+body+`}}`).Want(t, 422)
 			if !strings.Contains(string(a.Body), says) {

@@ -116,7 +116,7 @@ func TestV2ModulesOfTheRegistry(t *testing.T) {
 			`{"name":"x","provider":"aws","registry-name":"else"}`:                    "Registry name is not included in the list",
 			`{"name":"x","provider":"aws","registry-name":"public"}`:                  "Namespace can't be blank",
 			`{"name":"x","provider":"aws","namespace":"other"}`:                       "Namespace must be",
-			`{"name":7,"provider":"aws"}`:                                             "name cannot be a number",
+			`{"name":7,"provider":"aws"}`:                                             "Name cannot be a number",
 			`{"name":"a\u0000b","provider":"aws"}`:                                    "Name may hold only",
 			`{"name":"x","provider":"aws","registry-name":"public","namespace":"%%"}`: "Namespace may hold only",
 		} {

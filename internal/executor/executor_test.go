@@ -41,7 +41,7 @@ func (b *buffer) String() string {
 
 func (b *buffer) await(t *testing.T, what string) {
 	t.Helper()
-	for end := time.Now().Add(15 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		if strings.Contains(b.String(), what) {
 			return
 		}

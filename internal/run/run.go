@@ -191,13 +191,14 @@ func (s *Service) coolOff() time.Duration {
 }
 
 // Topics that are published when something is new.
-func Topic(id core.ID) string          { return "run/" + string(id) }
-func LogTopic(phase core.ID) string    { return "log/" + string(phase) }
-func cancelTopic(run core.ID) string   { return "cancel/" + string(run) }
-func CancelTopic(run core.ID) string   { return cancelTopic(run) }
-func orgTopic(org core.ID) string      { return "runs/" + string(org) }
-func wsRunsTopic(ws core.ID) string    { return "wsruns/" + string(ws) }
-func WorkspaceTopic(ws core.ID) string { return wsRunsTopic(ws) }
+func Topic(id core.ID) string           { return "run/" + string(id) }
+func LogTopic(phase core.ID) string     { return "log/" + string(phase) }
+func LogReadTopic(phase core.ID) string { return "log-read/" + string(phase) }
+func cancelTopic(run core.ID) string    { return "cancel/" + string(run) }
+func CancelTopic(run core.ID) string    { return cancelTopic(run) }
+func orgTopic(org core.ID) string       { return "runs/" + string(org) }
+func wsRunsTopic(ws core.ID) string     { return "wsruns/" + string(ws) }
+func WorkspaceTopic(ws core.ID) string  { return wsRunsTopic(ws) }
 
 // DispatchTopic is published when a phase may have become ready for a worker.
 const DispatchTopic = "dispatch"

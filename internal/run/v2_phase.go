@@ -275,6 +275,7 @@ func (s *Service) serveLog(w http.ResponseWriter, r *http.Request) {
 		if limit == 0 {
 			return t, nil
 		}
+		s.Bus.Publish(LogReadTopic(id))
 		return s.ReadLog(r.Context(), id, offset, int(min(limit, maxLogRead)), logWait)
 	}()
 	if err != nil {

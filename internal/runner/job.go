@@ -332,6 +332,8 @@ func (j *job) verdict(ctx context.Context, cause error, canceled, killed bool, e
 }
 
 func (j *job) apply(ctx context.Context) error {
+	watched, done := j.r.Bus.Listen(run.LogReadTopic(j.w.Phase.ID))
+	defer done()
 	res, started, cause := j.runApply(ctx)
 	canceled := started && res.Canceled
 	out := run.Applied{}
@@ -339,7 +341,7 @@ func (j *job) apply(ctx context.Context) error {
 		out.Outcome, out.Failure = j.verdict(ctx, cause, canceled, res.Killed, res.ExitCode, "apply")
 	}
 	if out.Outcome == run.Failed {
-		j.letWatch()
+		j.letWatch(watched)
 	}
 	// The last lines and the state become durable side by side.
 	closed := make(chan error, 1)
@@ -360,19 +362,22 @@ func (j *job) apply(ctx context.Context) error {
 	return err
 }
 
-// cliLooks is when a CLI has looked at a run that it queued for the first
-// time. It sleeps for a second before that.
-const cliLooks = 2 * time.Second
+// cliLooks is by when a CLI has got to the apply of a run that it queued: it
+// sleeps for a second before it first looks, then shows the plan, and sleeps
+// again.
+const cliLooks = 8 * time.Second
 
 // letWatch holds back the news that an apply failed until the CLI that queued
-// the run has seen it apply: of a run that is errored when the CLI first looks,
-// it shows neither plan nor apply log, and the person would learn nothing.
-func (j *job) letWatch() {
+// the run reads the log of the apply: of a run that is errored when the CLI
+// comes to the end of the plan, it shows no apply log, and the person would
+// learn nothing.
+func (j *job) letWatch(watched <-chan struct{}) {
 	r := j.w.Run
 	if !r.AutoApply || !run.CLI(r.Source) {
 		return
 	}
 	select {
+	case <-watched:
 	case <-time.After(min(cliLooks, time.Until(r.CreatedAt.Add(cliLooks)))):
 	case <-j.interrupt:
 	case <-j.kill:
