@@ -124,6 +124,7 @@ var owners = map[string]string{
 	"workspace_count": "workspace", "login_code": "login",
 	"notification": "notify", "delivery": "notify", "plan_export": "planexport",
 	"registry_module": "registry", "registry_module_version": "registry", "registry_provider": "registry", "registry_provider_version": "registry",
+	"module_test": "moduletest", "module_test_config": "moduletest", "module_test_log": "moduletest", "module_test_variable": "moduletest",
 	"registry_provider_platform": "registry", "registry_tag": "registry", "gpg_key": "registry",
 }
 

@@ -29,6 +29,7 @@ import (
 	"interlock/internal/executor"
 	"interlock/internal/jobs"
 	"interlock/internal/login"
+	"interlock/internal/moduletest"
 	"interlock/internal/notify"
 	"interlock/internal/outbound"
 	"interlock/internal/planexport"
@@ -69,6 +70,7 @@ type Server struct {
 	catalog *executor.Catalog
 	exec    *executor.Executor
 	runner  *runner.Runner
+	tester  *moduletest.Worker
 	lock    *os.File
 	ln      net.Listener
 	http    *http.Server
@@ -258,6 +260,9 @@ func (s *Server) wire(ctx context.Context) error {
 	if err := modules.Prepare(); err != nil {
 		return err
 	}
+	tests := &moduletest.Service{DB: s.db, Blobs: s.blobs, Box: s.box, Bus: s.bus, Signer: s.signer}
+	s.tester = &moduletest.Worker{Service: tests, Exec: s.exec, Catalog: s.catalog, DefaultEngine: s.defaultEngine, Node: node,
+		Root: filepath.Join(s.cfg.DataDir, "tests"), Grace: s.cfg.ShutdownGrace}
 	rt := web.NewRouter(s.accounts.Identify, s.accounts.IdentifySession, strings.HasPrefix(s.URL, "https:"), s.metrics.observe)
 	rt.KeepBy(s.db.Version)
 	rt.LimitRate(s.accounts.RateLimit)
@@ -268,7 +273,7 @@ func (s *Server) wire(ctx context.Context) error {
 	for _, f := range []interface{ Routes(*web.Router) }{
 		s.accounts, s.workspaces, s.variables, s.configs, s.states, s.runs, s.notify, s.exports,
 		&login.Service{DB: s.db, Box: s.box, Accounts: s.accounts},
-		modules,
+		modules, tests,
 		&agentpool.Service{DB: s.db, Accounts: s.accounts},
 		keys, triggers,
 		site, web.Static{}, s.metrics, health{s}, newMeta(s.cfg.IPRanges),
@@ -358,6 +363,13 @@ func (s *Server) serve(ctx context.Context, ready func(*Server)) error {
 		return err
 	}
 	go func() { _ = s.notify.Run(work) }()
+	tested := make(chan struct{})
+	go func() {
+		defer close(tested)
+		if s.cfg.Runners > 0 {
+			s.tester.Run(work)
+		}
+	}()
 	log := slog.Info
 	if s.exec.Sandbox().Name() == "none" {
 		log = slog.Warn
@@ -374,6 +386,7 @@ func (s *Server) serve(ctx context.Context, ready func(*Server)) error {
 	// Phases finish first, while requests are still answered; then requests end.
 	stopWork()
 	err = errors.Join(err, <-worked)
+	<-tested
 	end, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	if qerr := s.queue.Stop(end); qerr != nil {

@@ -531,10 +531,14 @@ type process struct {
 	what string
 }
 
-// processes finds those that belong to the areas of a server's runs: the
-// environment, the working directory or the arguments name the directory.
-func processes(dir string) (ps []process) {
-	work := filepath.Join(dir, "work") + "/"
+// processes finds those that belong to the areas of a server's runs and of its
+// tests of modules: the environment, the working directory or the arguments
+// name the directory.
+func processes(dir string) []process {
+	return append(processesBelow(filepath.Join(dir, "work")+"/"), processesBelow(filepath.Join(dir, "tests")+"/")...)
+}
+
+func processesBelow(work string) (ps []process) {
 	names, _ := os.ReadDir("/proc")
 	for _, n := range names {
 		pid, err := strconv.Atoi(n.Name())

@@ -8,6 +8,7 @@ const (
 	gpgKeys     = "/api/registry/private/v2/gpg-keys"
 	protocol    = "/api/registry/v1/modules/{namespace}/{name}/{provider}"
 	protocolOf  = "/api/registry/v1/providers/{namespace}/{name}"
+	moduleTests = "/api/v2/organizations/{org}/tests/registry-modules/{registry}/{namespace}/{name}/{provider}"
 )
 
 // in the registry names stand where elsewhere ids do.
@@ -31,6 +32,20 @@ var matrixRegistryRows = []matrixRow{
 	{"POST /api/v2/registry-modules/{org}/{name}/{rest...}", "org.modules", "only=none", nil}, // older names of the above
 	{"PUT /upload/object/modules/{version}/{capability}", "capability", "", nil},
 	{"GET /download/modules/{version}/{capability}/{file}", "capability", "", nil},
+
+	{"POST " + moduleTests + "/test-runs/configuration-versions", "org.modules", inRegistry, nil},
+	{"GET " + moduleTests + "/test-runs", "org.modules", inRegistry, nil},
+	{"POST " + moduleTests + "/test-runs", "org.modules", inRegistry + "only=none", d("test-runs", nil)},
+	{"GET " + moduleTests + "/test-runs/{test}", "org.modules", inRegistry + "only=none", nil},
+	{"POST " + moduleTests + "/test-runs/{test}/cancel", "org.modules", inRegistry + "only=none", nil},
+	{"POST " + moduleTests + "/test-runs/{test}/force-cancel", "org.modules", inRegistry + "only=none", nil},
+	{"GET " + moduleTests + "/vars", "org.modules", inRegistry, nil},
+	{"POST " + moduleTests + "/vars", "org.modules", inRegistry, d("vars", attrs{"key": "v{n}", "value": "x", "category": "env"})},
+	{"GET " + moduleTests + "/vars/{var}", "org.modules", inRegistry + "only=none", nil},
+	{"PATCH " + moduleTests + "/vars/{var}", "org.modules", inRegistry + "only=none", d("vars", nil)},
+	{"DELETE " + moduleTests + "/vars/{var}", "org.modules", inRegistry + "only=none", nil},
+	{"PUT /upload/object/tests/{config}/{capability}", "capability", "", nil},
+	{"GET /logs/tests/{test}/{capability}", "capability", "", nil},
 
 	{"GET " + allProvider, "org.people", "", nil},
 	{"POST " + allProvider, "org.providers", "", d("registry-providers", attrs{"name": "p{n}", "namespace": "{org}", "registry-name": "private"})},

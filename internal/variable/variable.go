@@ -52,7 +52,9 @@ var (
 	envKey       = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_-]*$`)
 )
 
-func (v *Variable) validate() error {
+// Validate refuses what no run could be given, with the attribute at fault.
+// Validate refuses what no run could be given; the error names the attribute.
+func (v *Variable) Validate() error {
 	switch {
 	case v.Key == "":
 		return core.Errorf(core.Invalid, "can't be blank").InField("key")
@@ -185,7 +187,7 @@ func (s *Service) Create(ctx context.Context, ws core.ID, v Variable) (Variable,
 		if err != nil {
 			return err
 		}
-		if err := v.validate(); err != nil {
+		if err := v.Validate(); err != nil {
 			return err
 		}
 		v.WorkspaceID, v.OrgID = w.ID, w.OrgID
@@ -210,7 +212,7 @@ func (s *Service) Update(ctx context.Context, ws, id core.ID, change func(*Varia
 		if was && !v.Sensitive {
 			return errDowngrade()
 		}
-		if err := v.validate(); err != nil {
+		if err := v.Validate(); err != nil {
 			return err
 		}
 		v, err = s.update(ctx, tx, v)
@@ -327,7 +329,7 @@ func (s *Service) put(ctx context.Context, tx *db.Tx, w workspace.Workspace, old
 		return nil
 	}
 	v := Variable{OrgID: w.OrgID, WorkspaceID: w.ID, Key: set.Key, Value: set.Value, HCL: set.HCL, Category: Terraform}
-	if err := v.validate(); err != nil {
+	if err := v.Validate(); err != nil {
 		return err
 	}
 	if denied != nil {

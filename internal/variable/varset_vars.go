@@ -29,7 +29,7 @@ const maxSetVars = 1000
 
 // addTo adds a variable to a set; the caller has checked the right.
 func (s *Service) addTo(ctx context.Context, tx *db.Tx, set Varset, v Variable) (Variable, error) {
-	if err := v.validate(); err != nil {
+	if err := v.Validate(); err != nil {
 		return v, err
 	}
 	if len(set.Vars) >= maxSetVars {
@@ -116,7 +116,7 @@ func (s *Service) UpdateSetVar(ctx context.Context, set, id core.ID, change func
 		if was && !v.Sensitive {
 			return errDowngrade()
 		}
-		if err := v.validate(); err != nil {
+		if err := v.Validate(); err != nil {
 			return err
 		}
 		v.Version = core.NewID("ver")
