@@ -152,7 +152,7 @@ func (s *Server) openExecutor(ctx context.Context) error {
 			return err
 		}
 	}
-	if s.exec, err = executor.New(executor.Config{DataDir: s.cfg.DataDir, Sandbox: box, CABundle: bundle}); err != nil {
+	if s.exec, err = executor.New(executor.Config{DataDir: s.cfg.DataDir, Sandbox: box, CABundle: bundle, Limits: s.cfg.Limits}); err != nil {
 		return err
 	}
 	s.catalog = executor.NewCatalog(executor.CatalogConfig{DataDir: s.cfg.DataDir, EnginePath: s.cfg.EnginePath, Mirror: s.cfg.EngineMirror})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"interlock/internal/executor"
 	"io"
 	"log/slog"
 	"net"
@@ -36,6 +37,7 @@ type Config struct {
 	EnginePath    string
 	EngineMirror  string
 	Sandbox       string
+	Limits        executor.Limits // of every phase of a run
 	ShutdownGrace time.Duration
 	IPRanges      []string
 	OutboundAllow []netip.Prefix // private networks that may be called for users
@@ -71,6 +73,24 @@ func text(at func(*Config) *string, allowed ...string) func(*Config, string) err
 			return errors.New("allowed: " + strings.Join(allowed, ", "))
 		}
 		*at(c) = v
+		return nil
+	}
+}
+
+// size reads a number of bytes with or without a unit.
+func size(at func(*Config) *int64) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		n, unit := v, int64(1)
+		for name, u := range map[string]int64{"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40} {
+			if t, ok := strings.CutSuffix(v, name); ok {
+				n, unit = t, u
+			}
+		}
+		k, err := strconv.ParseInt(strings.TrimSpace(n), 10, 64)
+		if err != nil || k < 0 || k > 1<<62/unit {
+			return errors.New("allowed: a size such as 512MiB or 4GiB; 0 for no limit")
+		}
+		*at(c) = k * unit
 		return nil
 	}
 }
@@ -152,6 +172,21 @@ func settings() []setting {
 			return nil
 		}},
 		{"sandbox", "auto", "isolation of runs", text(func(c *Config) *string { return &c.Sandbox }, "auto", "bwrap", "landlock", "none")},
+		{"run-memory", "8GiB", "memory that the processes of one phase may hold together; 0: no limit", size(func(c *Config) *int64 { return &c.Limits.Memory })},
+		{"run-disk", "20GiB", "disk that the files of one run may take; 0: no limit", size(func(c *Config) *int64 { return &c.Limits.Disk })},
+		{"run-processes", "4096", "processes that one phase may have at once; 0: no limit", func(c *Config, v string) (err error) {
+			if c.Limits.Processes, err = strconv.Atoi(v); err != nil || c.Limits.Processes < 0 {
+				return errors.New("allowed: a number, 0 or more")
+			}
+			return nil
+		}},
+		{"run-network", "host", "what runs reach: the networks of this host, or nothing", func(c *Config, v string) error {
+			if v != "host" && v != "none" {
+				return errors.New("allowed: host, none")
+			}
+			c.Limits.NoNetwork = v == "none"
+			return nil
+		}},
 		{"shutdown-grace", "2m", "how long running phases may finish on SIGTERM", func(c *Config, v string) (err error) {
 			if c.ShutdownGrace, err = time.ParseDuration(v); err != nil || c.ShutdownGrace < 0 {
 				return errors.New("allowed: a duration such as 30s or 2m")

@@ -23,6 +23,7 @@ type Config struct {
 	Sandbox Sandbox // from DetectSandbox
 	// CABundle is a file of certificates that runs trust, "" for the system's.
 	CABundle string
+	Limits   Limits // of every phase
 }
 
 // Executor starts engines. It may be used from many goroutines, one phase of
@@ -35,6 +36,9 @@ type Executor struct {
 
 // New prepares DataDir/engines for use. It starts no process.
 func New(cfg Config) (*Executor, error) {
+	if cfg.Limits.NoNetwork && cfg.Sandbox.name == "none" {
+		return nil, core.Errorf(core.Unavailable, "setting run-network: none needs a sandbox; sandbox none cannot keep runs from the network (allowed: host, or sandbox bwrap or landlock)")
+	}
 	if !filepath.IsAbs(cfg.DataDir) {
 		abs, err := filepath.Abs(cfg.DataDir)
 		if err != nil {

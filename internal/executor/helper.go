@@ -18,11 +18,12 @@ import (
 
 // sealSpec is what SandboxExecMain finds in the file args of INTERLOCK_DIR.
 type sealSpec struct {
-	Landlock bool
-	Engine   string
-	Dir      string
-	Env      []string
-	RO, RW   []string
+	Landlock  bool
+	NoNetwork bool
+	Engine    string
+	Dir       string
+	Env       []string
+	RO, RW    []string
 }
 
 // sealedArg marks the second stage, which restricts itself.
@@ -51,6 +52,14 @@ func sandboxExec(args []string) (int, error) {
 		cmd, err := bwrapCommand(bwrap, args)
 		if err != nil {
 			return 0, err
+		}
+		// The namespaces do not keep a run from the sockets that have a name but no
+		// file, which belong to the network's. Older kernels cannot forbid them.
+		// A bwrap that is installed setuid would lose its powers by it.
+		if fi, err := os.Stat(bwrap); err == nil && fi.Mode()&os.ModeSetuid == 0 {
+			if err := landlock.V6.BestEffort().RestrictScoped(); err != nil {
+				return 0, fmt.Errorf("restrict sockets: %w", err)
+			}
 		}
 		return supervise(cmd)
 	}
@@ -112,6 +121,11 @@ func seal(spec sealSpec, args []string) error {
 	}
 	if err := cfg.RestrictScoped(); err != nil {
 		return fmt.Errorf("restrict signals: %w", err)
+	}
+	if spec.NoNetwork {
+		if err := landlock.V4.RestrictNet(); err != nil {
+			return fmt.Errorf("close the network, which needs Linux 6.7: %w", err)
+		}
 	}
 	if err := os.Chdir(spec.Dir); err != nil {
 		return err
@@ -180,13 +194,22 @@ func supervise(cmd *exec.Cmd) (int, error) {
 	}
 	done := make(chan error, 1)
 	go func() { done <- cmd.Wait() }()
+	trip, stop := make(chan string, 1), make(chan struct{})
+	go guard(readLimits(), os.Getenv(areaVar), trip, stop)
 	var err error
 	select {
 	case err = <-done:
 	case <-over:
 		_ = cmd.Process.Kill() // it may have ended just now
 		err = <-done
+	case reason := <-trip:
+		if err := os.WriteFile(filepath.Join(os.Getenv("INTERLOCK_DIR"), limitFile), []byte(reason), 0o600); err != nil {
+			fmt.Fprintf(os.Stderr, "sandbox: %v\n", err)
+		}
+		_ = cmd.Process.Kill()
+		err = <-done
 	}
+	close(stop)
 	killDescendants()
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		if ws := exit.Sys().(syscall.WaitStatus); ws.Signaled() {

@@ -61,7 +61,8 @@ type call struct {
 type outcome struct {
 	exit             int // -1 if it never ran or was killed
 	canceled, killed bool
-	err              error // of the engine or of starting it; nil for exit 0 and for 2 of plan
+	err              error  // of the engine or of starting it; nil for exit 0 and for 2 of plan
+	limit            string // the limit that ended it
 }
 
 // do runs one engine process in the sandbox and returns when nothing of it is
@@ -94,6 +95,13 @@ func (x *Executor) do(ctx context.Context, c call) (outcome, error) {
 	if c.split {
 		env["INTERLOCK_SPLIT"] = "1"
 	}
+	if x.cfg.Limits != (Limits{}) {
+		limits, err := json.Marshal(x.cfg.Limits)
+		if err != nil {
+			return outcome{exit: -1}, err
+		}
+		env[limitsVar], env[areaVar] = string(limits), s.Area.dir
+	}
 	if err := tf.SetEnv(env); err != nil {
 		return outcome{exit: -1}, err
 	}
@@ -120,6 +128,9 @@ func (x *Executor) do(ctx context.Context, c call) (outcome, error) {
 	}
 	if err != nil {
 		return out, err
+	}
+	if b, err := os.ReadFile(filepath.Join(dir, limitFile)); err == nil && out.err != nil {
+		out.limit = "The run was ended because " + string(b) + "."
 	}
 	return out, os.RemoveAll(dir)
 }
@@ -241,6 +252,7 @@ func (x *Executor) view(c *call, mark string) view {
 		ro:  []string{s.Area.path("in")},
 		rw:  []string{s.Area.path("config"), s.Area.path("home"), s.Area.path("out")},
 		env: map[string]string{},
+		cut: x.cfg.Limits.NoNetwork,
 	}
 	pass := func(names ...string) {
 		for _, n := range names {

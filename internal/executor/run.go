@@ -255,6 +255,9 @@ func (o outcome) failed(s *Spec, what string) error {
 	if o.err == nil || o.canceled {
 		return nil
 	}
+	if o.limit != "" {
+		return core.Wrap(LimitError{o.limit}, core.Invalid, o.limit)
+	}
 	if o.exit < 0 {
 		return core.Wrap(errors.New(string(newRedactor(s.Secrets).mask([]byte(o.err.Error())))), core.Invalid, fmt.Sprintf("%s %s ended without an exit status", s.Engine.Product, what))
 	}

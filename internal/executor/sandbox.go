@@ -205,6 +205,7 @@ type view struct {
 	tmp    string
 	dir    string
 	env    map[string]string
+	cut    bool // from the network
 }
 
 // arguments is the content of the file that tells the sandbox what to do.
@@ -213,7 +214,7 @@ type view struct {
 func (s Sandbox) arguments(v view) ([]byte, error) {
 	if s.name != "bwrap" {
 		v.env["TMPDIR"] = v.tmp
-		spec := sealSpec{Landlock: s.name == "landlock", Engine: v.engine, Dir: v.dir}
+		spec := sealSpec{Landlock: s.name == "landlock", NoNetwork: v.cut, Engine: v.engine, Dir: v.dir}
 		spec.RO = slices.Concat(hostDirs(), hostFiles(), v.ro, []string{v.engine})
 		spec.RW = append(slices.Clone(v.rw), v.tmp)
 		for k, val := range v.env {
@@ -222,6 +223,9 @@ func (s Sandbox) arguments(v view) ([]byte, error) {
 		return json.Marshal(spec)
 	}
 	args := slices.Clone(s.base)
+	if v.cut {
+		args = append(args, "--unshare-net")
+	}
 	args = append(args, "--bind", v.tmp, "/tmp")
 	for _, p := range v.ro {
 		if !ofTheSystem(p) {

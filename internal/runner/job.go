@@ -315,6 +315,10 @@ func (j *job) verdict(ctx context.Context, cause error, canceled, killed bool, e
 	case canceled:
 		return run.Canceled, run.Failure{Code: "canceled", Text: "Canceled: the engine was asked to stop and did."}
 	}
+	if l, ok := errors.AsType[executor.LimitError](cause); ok {
+		j.log.say("Error: " + l.Text)
+		return run.Failed, run.Failure{Code: "limit-exceeded", Text: l.Text}
+	}
 	if f, ok := errors.AsType[failure](cause); ok {
 		j.log.say("Error: " + core.Message(f.err))
 		return run.Failed, run.Failure{Code: f.code, Text: core.Message(f.err)}
