@@ -35,7 +35,9 @@ var sqliteTemplate = sync.OnceValues(func() ([]byte, error) {
 
 // holder keeps the lock on this process's template. Nothing else refers to the
 // connection, and one that is garbage is closed, which ends the lock.
-var holder *pgx.Conn //nolint:unused // being referred to is its use
+//
+//lint:ignore U1000 being referred to is its use
+var holder *pgx.Conn
 
 // postgresTemplate is the name of a database on TEST_POSTGRES_URL. Nothing
 // tells when the last test of a process ends, so each process removes what
