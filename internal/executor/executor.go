@@ -94,6 +94,10 @@ type Spec struct {
 	// which git fetches modules. It is on disk only while init runs.
 	SSHKey string
 
+	// Lease, if set, is a file that KeepLease writes: the supervisor kills the run
+	// when its time is over, whether or not this process can.
+	Lease string
+
 	JSON    bool      // the engine's -json log instead of text for people
 	Secrets []string  // masked in the log, also when encoded
 	Log     io.Writer // whole lines, redacted, as they appear; nil drops them

@@ -194,8 +194,9 @@ func supervise(cmd *exec.Cmd) (int, error) {
 	}
 	done := make(chan error, 1)
 	go func() { done <- cmd.Wait() }()
-	trip, stop := make(chan string, 1), make(chan struct{})
+	trip, stop := make(chan string, 2), make(chan struct{})
 	go guard(readLimits(), os.Getenv(areaVar), trip, stop)
+	go guardLease(os.Getenv(leaseVar), trip, stop)
 	var err error
 	select {
 	case err = <-done:

@@ -92,6 +92,9 @@ func (x *Executor) do(ctx context.Context, c call) (outcome, error) {
 		"PATH": runPath, markVar: mark, "INTERLOCK_DIR": dir, "INTERLOCK_ENGINE": x.cfg.Sandbox.enginePath(s.Engine.Path),
 		"INTERLOCK_VERSION": string(version), "INTERLOCK_BWRAP": x.cfg.Sandbox.bwrap, "INTERLOCK_SELF": x.cfg.Sandbox.self,
 	}
+	if s.Lease != "" {
+		env[leaseVar] = s.Lease
+	}
 	if c.split {
 		env["INTERLOCK_SPLIT"] = "1"
 	}

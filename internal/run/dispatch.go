@@ -42,8 +42,14 @@ type Work struct {
 // apply the returned claim is the durable record that it was started: whatever
 // happens after, it is never handed out again.
 func (s *Service) Claim(ctx context.Context, node string) (*Work, error) {
+	return s.ClaimFor(ctx, node, "")
+}
+
+// ClaimFor is Claim for an agent of a pool: it takes only what waits for the
+// pool, of workspaces that the pool serves at this moment.
+func (s *Service) ClaimFor(ctx context.Context, node string, pool core.ID) (*Work, error) {
 	for {
-		w, again, err := s.claimOne(ctx, node)
+		w, again, err := s.claimOne(ctx, node, pool)
 		if err != nil || !again {
 			return w, err
 		}
@@ -52,13 +58,13 @@ func (s *Service) Claim(ctx context.Context, node string) (*Work, error) {
 
 // claimOne tries one phase; again asks to try the next one, because this one
 // turned out not to be fit to start.
-func (s *Service) claimOne(ctx context.Context, node string) (work *Work, again bool, err error) {
+func (s *Service) claimOne(ctx context.Context, node string, pool core.ID) (work *Work, again bool, err error) {
 	var moved *Run
 	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
 		work, moved = nil, nil
-		ids, err := db.All(ctx, tx, db.ID, `SELECT id FROM phase p WHERE status = 'queued' AND pool_id = ''
+		ids, err := db.All(ctx, tx, db.ID, `SELECT id FROM phase p WHERE status = 'queued' AND pool_id = $1 AND `+servedBy+`
 			AND NOT EXISTS (SELECT 1 FROM run r JOIN organization o ON o.id = r.org_id WHERE r.id = p.run_id AND o.disabled)
-			ORDER BY class, queued_at LIMIT 1`+tx.ForClaim())
+			ORDER BY class, queued_at LIMIT 1`+tx.ForClaim(), pool)
 		if err != nil || len(ids) == 0 {
 			return err
 		}

@@ -26,8 +26,8 @@ func chunkPlace(phase core.ID, start int64) string {
 	return fmt.Sprintf("log_chunk/data/%s/%d", phase, start)
 }
 
-// AppendLog adds data at offset start, which must be where the log ends: so
-// there are no holes and no repeats. It fails with Gone once the claim is over.
+// AppendLog adds data at offset start, which must not be past the log's end;
+// what the log has already is passed over: so there are no holes and no repeats. It fails with Gone once the claim is over.
 func (s *Service) AppendLog(ctx context.Context, phase core.ID, epoch, start int64, data []byte) error {
 	if len(data) == 0 {
 		return nil
@@ -38,7 +38,23 @@ func (s *Service) AppendLog(ctx context.Context, phase core.ID, epoch, start int
 			return err
 		}
 		if n == 0 {
-			return errStale()
+			// A worker whose answer was lost sends the same again, and maybe more.
+			have, err := db.All(ctx, tx, db.Int, `SELECT log_size FROM phase WHERE id = $1 AND epoch = $2 AND status = 'running' AND log_size > $3`, phase, epoch, start)
+			if err != nil {
+				return err
+			}
+			if len(have) == 0 {
+				return errStale()
+			}
+			rest := data[min(int64(len(data)), have[0]-start):]
+			if len(rest) == 0 {
+				return nil
+			}
+			if _, err := tx.Exec(ctx, `UPDATE phase SET log_size = log_size + $2 WHERE id = $1`, phase, int64(len(rest))); err != nil {
+				return err
+			}
+			_, err = tx.Exec(ctx, `INSERT INTO log_chunk (phase_id, start, data) VALUES ($1, $2, $3)`, phase, have[0], s.Box.Seal(chunkPlace(phase, have[0]), rest))
+			return err
 		}
 		_, err = tx.Exec(ctx, `INSERT INTO log_chunk (phase_id, start, data) VALUES ($1, $2, $3)`, phase, start, s.Box.Seal(chunkPlace(phase, start), data))
 		return err

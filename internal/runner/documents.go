@@ -49,6 +49,10 @@ func (r *Runner) documents(ctx context.Context) {
 				quiet = time.Now()
 			}
 		}
+		if r.agent {
+			r.tidy(ctx, id)
+			continue
+		}
 		if err := r.MakeArtifacts(ctx, id); err != nil && ctx.Err() == nil && core.KindOf(err) != core.NotFound {
 			slog.WarnContext(ctx, "make plan documents", "run", id, "err", err)
 		}
@@ -115,14 +119,16 @@ func (r *Runner) makeArtifacts(ctx context.Context, id core.ID) error {
 		defer r.leave(tmp.ID)
 		r.enter(tmp.ID)
 		defer r.leave(tmp.ID)
-		if area, err = r.prepare(ctx, tmp); err != nil {
+		if area, err = r.prepare(ctx, &run.Work{Run: tmp}); err != nil {
 			return err
 		}
 		defer area.Remove()
 		spec.Area = area
-		if spec.SSHKey, err = r.sshKey(ctx, rn.WorkspaceID); err != nil {
+		key, err := r.SSHKey(ctx, rn.WorkspaceID)
+		if err != nil {
 			return err
 		}
+		spec.SSHKey = key.Reveal()
 		if err := r.Exec.Init(ctx, spec, nil); err != nil {
 			return err
 		}
@@ -144,9 +150,7 @@ func (r *Runner) makeArtifacts(ctx context.Context, id core.ID) error {
 
 // tidy removes the area of a run that has ended.
 func (r *Runner) tidy(ctx context.Context, id core.ID) {
-	rn, err := r.Runs.ByID(ctx, id)
-	gone := core.KindOf(err) == core.NotFound
-	if err != nil && !gone || !gone && !rn.Ended() || r.used(id) {
+	if over, err := r.Control.Ended(ctx, id); err != nil || !over || r.used(id) {
 		return
 	}
 	area, err := executor.OpenArea(r.Root, string(id))
@@ -172,6 +176,10 @@ func (r *Runner) sweep(ctx context.Context) {
 				return
 			}
 			r.tidy(ctx, core.ID(e.Name()))
+		}
+		if r.agent {
+			pause(ctx, sweepEvery)
+			continue
 		}
 		if err := errors.Join(r.expired(ctx), r.Runs.ExpireSaved(ctx), r.Runs.Sweep(ctx)); err != nil && ctx.Err() == nil {
 			slog.WarnContext(ctx, "look for lost workers and old plans", "err", err)

@@ -34,7 +34,8 @@ type job struct {
 
 func (r *Runner) newJob(w *run.Work) *job {
 	j := &job{r: r, w: w, interrupt: make(chan struct{}), kill: make(chan struct{}), stopWatch: make(chan struct{})}
-	j.log = newLogSink(r.Runs, w.Phase.ID, w.Phase.Epoch, w.LogSize)
+	j.log = newLogSink(r.Control, w.Phase.ID, w.Phase.Epoch, w.LogSize)
+	r.keepClaim(j)
 	r.mu.Lock()
 	r.active[w.Phase.ID] = j
 	r.mu.Unlock()
@@ -70,6 +71,7 @@ func (j *job) work() {
 		slog.ErrorContext(ctx, "phase could not be reported", append(attrs, "err", err)...)
 		return
 	}
+	j.r.forget(j.w.Phase.ID)
 	slog.InfoContext(ctx, "phase ended", attrs...)
 }
 
@@ -109,14 +111,16 @@ func (j *job) watch(ctx context.Context) {
 		case <-look.C:
 		}
 		if time.Since(renewed) >= renewEvery {
-			if sig, err = j.r.Runs.Renew(ctx, j.w.Phase.ID, j.w.Phase.Epoch); err == nil {
-				renewed = time.Now()
+			sent := time.Now()
+			if sig, err = j.r.Control.Renew(ctx, j.w.Phase.ID, j.w.Phase.Epoch); err == nil {
+				renewed = sent
+				j.r.hold(j.w.Phase.ID, sent)
 			}
 		} else {
-			sig, err = j.r.Runs.Signals(ctx, j.w.Phase.ID, j.w.Phase.Epoch)
+			sig, err = j.r.Control.Signals(ctx, j.w.Phase.ID, j.w.Phase.Epoch)
 		}
 		switch {
-		case err != nil && time.Since(renewed) > fenceAfter:
+		case core.KindOf(err) == core.Unknown, err != nil && time.Since(renewed) > fenceAfter:
 			// Nobody may rely on us any more; stop before somebody else begins.
 			j.note(func() { j.over = true })
 			j.killNow()
@@ -166,7 +170,7 @@ func (j *job) spec(ctx context.Context, area *executor.Area, version string) (ex
 			return executor.Spec{}, err
 		}
 	}
-	key, err := j.r.sshKey(ctx, w.Workspace.ID)
+	key, err := j.r.Control.SSHKey(ctx, w)
 	if err != nil {
 		return executor.Spec{}, err
 	}
@@ -179,7 +183,7 @@ func (j *job) spec(ctx context.Context, area *executor.Area, version string) (ex
 	}
 	return executor.Spec{
 		Area: area, Engine: engine, WorkDir: w.Run.WorkingDirectory, Env: env, Credentials: credentials, SSHKey: key, TFVars: vars, RunVars: runVars, JSON: w.Run.Structured,
-		Secrets: secrets, Log: j.log, Debug: w.Run.Debugging, Interrupt: j.interrupt, Kill: j.kill, Grace: j.r.CancelGrace, ProviderCache: j.r.ProviderCache,
+		Secrets: secrets, Log: j.log, Debug: w.Run.Debugging, Interrupt: j.interrupt, Kill: j.kill, Lease: j.r.leaseFile(w.Phase.ID), Grace: j.r.CancelGrace, ProviderCache: j.r.ProviderCache,
 	}, nil
 }
 
@@ -197,14 +201,9 @@ func (j *job) environment() map[string]string {
 	}
 }
 
-// sshKey opens the key of a workspace.
-func (r *Runner) sshKey(ctx context.Context, workspace core.ID) (string, error) {
-	key, err := r.SSHKey(ctx, workspace)
-	return key.Reveal(), err
-}
-
 // prepare makes a fresh area with the run's configuration in it.
-func (r *Runner) prepare(ctx context.Context, rn run.Run) (*executor.Area, error) {
+func (r *Runner) prepare(ctx context.Context, w *run.Work) (*executor.Area, error) {
+	rn := w.Run
 	area, err := executor.OpenArea(r.Root, string(rn.ID))
 	if err != nil {
 		return nil, err
@@ -216,7 +215,7 @@ func (r *Runner) prepare(ctx context.Context, rn run.Run) (*executor.Area, error
 	if area, err = executor.OpenArea(r.Root, string(rn.ID)); err != nil {
 		return nil, err
 	}
-	rc, err := r.Configs.Archive(ctx, rn.ConfigID)
+	rc, err := r.Control.Archive(ctx, w)
 	if err != nil {
 		return nil, failure{"configuration-missing", core.Wrap(err, core.Invalid, "the configuration of this run cannot be read: "+core.Message(err))}
 	}
@@ -239,14 +238,14 @@ func (j *job) plan(ctx context.Context) error {
 	out := run.Planned{HasChanges: res.HasChanges, Additions: int64(res.Adds), Changes: int64(res.Changes), Destructions: int64(res.Destroys), Imports: int64(res.Imports),
 		Engine: spec.Engine.Version, Generated: res.GeneratedConfig != ""}
 	err = insist(ctx, j.r.handed, "store plan", func() (err error) {
-		out.PlanObject, out.PlanDigest, err = j.r.Runs.StorePlanFile(ctx, j.w.Run.ID, j.w.Phase.Epoch, file)
+		out.PlanObject, out.PlanDigest, err = j.r.Control.StorePlan(ctx, j.w, file)
 		return err
 	})
 	if err == nil {
 		err = j.log.Close()
 	}
 	if err == nil {
-		err = insist(ctx, j.r.handed, "report plan", func() error { return j.r.Runs.FinishPlan(ctx, j.w.Phase.ID, j.w.Phase.Epoch, out) })
+		err = insist(ctx, j.r.handed, "report plan", func() error { return j.r.Control.FinishPlan(ctx, j.w.Phase.ID, j.w.Phase.Epoch, out) })
 	}
 	j.r.later(j.w.Run.ID)
 	return err
@@ -254,7 +253,7 @@ func (j *job) plan(ctx context.Context) error {
 
 func (j *job) runPlan(ctx context.Context) (res executor.PlanResult, spec executor.Spec, err error) {
 	w := j.w
-	area, err := j.r.prepare(ctx, w.Run)
+	area, err := j.r.prepare(ctx, w)
 	if err != nil {
 		return res, spec, err
 	}
@@ -266,7 +265,7 @@ func (j *job) runPlan(ctx context.Context) (res executor.PlanResult, spec execut
 	}
 	var raw []byte
 	if w.State != nil {
-		if raw, err = j.r.States.Raw(ctx, *w.State); err != nil {
+		if raw, err = j.r.Control.State(ctx, w); err != nil {
 			return res, spec, failure{"state-unreadable", core.Wrap(err, core.Invalid, "the current state cannot be read: "+core.Message(err))}
 		}
 	}
@@ -283,16 +282,16 @@ func (j *job) failPlan(ctx context.Context, cause error, canceled, killed bool, 
 	if j.shutdown && !canceledByPerson(j) {
 		// Handed back: another worker, or this one after its restart, plans again.
 		_ = j.log.Close()
-		return j.r.Runs.PlanLost(ctx, run.Lost{Phase: j.w.Phase, RunID: j.w.Run.ID})
+		return j.r.Control.PlanLost(ctx, run.Lost{Phase: j.w.Phase, RunID: j.w.Run.ID})
 	}
 	if err := j.log.Close(); core.KindOf(err) == core.Gone {
 		return err
 	}
-	return insist(ctx, j.r.handed, "report plan", func() error { return j.r.Runs.FailPlan(ctx, j.w.Phase.ID, j.w.Phase.Epoch, o, f) })
+	return insist(ctx, j.r.handed, "report plan", func() error { return j.r.Control.FailPlan(ctx, j.w.Phase.ID, j.w.Phase.Epoch, o, f) })
 }
 
 func canceledByPerson(j *job) bool {
-	sig, err := j.r.Runs.Signals(context.Background(), j.w.Phase.ID, j.w.Phase.Epoch)
+	sig, err := j.r.Control.Signals(context.Background(), j.w.Phase.ID, j.w.Phase.Epoch)
 	return err == nil && (sig.Cancel || sig.Force)
 }
 
@@ -306,7 +305,7 @@ func (j *job) verdict(ctx context.Context, cause error, canceled, killed bool, e
 	case force:
 		return run.Killed, run.Failure{Code: "force-canceled", Text: "Force-canceled: the engine was killed. State in flight may be lost."}
 	case canceled && shutdown && !canceledByPerson(j):
-		return run.Failed, run.Failure{Code: "server-stopped", Text: "The server was stopped and could not wait for the " + what + " any longer; the engine was asked to stop."}
+		return run.Failed, run.Failure{Code: "server-stopped", Text: j.r.self() + " was stopped and could not wait for the " + what + " any longer; the engine was asked to stop."}
 	case canceled && late && !canceledByPerson(j):
 		j.log.say("Error: the " + what + " took longer than " + j.w.Limit.String() + ", its limit, and was stopped.")
 		return run.Failed, run.Failure{Code: "time-limit", Text: "The " + what + " took longer than " + j.w.Limit.String() + ", its limit, and was stopped."}
@@ -350,18 +349,19 @@ func (j *job) apply(ctx context.Context) error {
 	// The last lines and the state become durable side by side.
 	closed := make(chan error, 1)
 	go func() { closed <- j.log.Close() }()
+	e := &End{Phase: j.w.Phase.ID, Epoch: j.w.Phase.Epoch, Before: j.w.Run.PlanStateID, Out: out}
 	if started {
-		err := insist(ctx, j.r.handed, "store state", func() error { return j.r.stage(ctx, &out, j.w.Run.ID, res.State, res.Damaged, j.w.Run.PlanStateID) })
+		err := insist(ctx, j.r.handed, "store state", func() error { return j.r.stage(ctx, e, j.w.Run.ID, res.State, res.Damaged) })
 		if err != nil {
 			// The area keeps the state; the next start of this node saves it.
 			return err
 		}
 	}
-	if err := <-closed; core.KindOf(err) == core.Gone {
-		return err
+	if err := <-closed; core.KindOf(err) == core.Gone && !j.r.agent {
+		return err // an agent still has a state to deliver
 	}
-	believe(&out, len(res.State) > 0)
-	err := insist(ctx, j.r.handed, "report apply", func() error { return j.r.Runs.FinishApply(ctx, j.w.Phase.ID, j.w.Phase.Epoch, out) })
+	believe(&e.Out, len(res.State) > 0)
+	err := insist(ctx, j.r.handed, "report apply", func() error { return j.r.Control.FinishApply(ctx, e) })
 	j.r.later(j.w.Run.ID)
 	return err
 }
@@ -401,7 +401,7 @@ func believe(out *run.Applied, left bool) {
 // have begun.
 func (j *job) runApply(ctx context.Context) (res executor.ApplyResult, started bool, err error) {
 	w := j.w
-	plan, err := j.r.Runs.PlanFile(ctx, w.Run)
+	plan, err := j.r.Control.PlanFile(ctx, w)
 	if err != nil {
 		return res, false, failure{"plan-mismatch", err}
 	}
@@ -412,7 +412,7 @@ func (j *job) runApply(ctx context.Context) (res executor.ApplyResult, started b
 	// The area of the plan is gone when another node planned, or the disk was
 	// replaced: the same configuration is unpacked again.
 	if empty(area.ConfigDir()) {
-		if area, err = j.r.prepare(ctx, w.Run); err != nil {
+		if area, err = j.r.prepare(ctx, w); err != nil {
 			return res, false, err
 		}
 	}
@@ -422,7 +422,7 @@ func (j *job) runApply(ctx context.Context) (res executor.ApplyResult, started b
 	}
 	var raw []byte
 	if w.State != nil {
-		if raw, err = j.r.States.Raw(ctx, *w.State); err != nil {
+		if raw, err = j.r.Control.State(ctx, w); err != nil {
 			return res, false, failure{"state-unreadable", core.Wrap(err, core.Invalid, "the current state cannot be read: "+core.Message(err))}
 		}
 	}
@@ -435,36 +435,15 @@ func empty(dir string) bool {
 	return err != nil || len(es) == 0
 }
 
-// stage makes durable what an apply left: a state that differs from the one it
+// stage finds what an apply left: a state that may differ from the one it
 // began with, and bytes that are no state.
-func (r *Runner) stage(ctx context.Context, out *run.Applied, id core.ID, left, torn []byte, before core.ID) error {
+func (r *Runner) stage(ctx context.Context, e *End, id core.ID, left, torn []byte) error {
 	area, err := executor.OpenArea(r.Root, string(id))
 	if err != nil {
 		return err
 	}
-	whole, damaged, kept, err := wholeState(area, left, torn)
-	if err != nil {
+	if e.Whole, e.Damaged, e.Kept, err = wholeState(area, left, torn); err != nil {
 		return fmt.Errorf("read the copy of the state: %w", err)
 	}
-	var note string
-	if len(whole) > 0 {
-		st, err := r.States.StageIfNew(ctx, whole, before)
-		if core.KindOf(err) == core.Invalid {
-			damaged = whole
-		} else if err != nil {
-			return err
-		} else if out.State = st; kept && st != nil {
-			note = " The engine was cut off while it wrote its state; the last whole one before was saved."
-		}
-	}
-	if len(damaged) > 0 {
-		st, err := r.States.StageBroken(ctx, damaged)
-		if err != nil {
-			return err
-		}
-		out.Broken = &st
-		note += " The engine left a state file that is not whole; it is kept under errored-state."
-	}
-	out.Failure.Text += note
-	return nil
+	return r.Control.Stage(ctx, e)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
 	"sync"
 	"time"
 
@@ -31,7 +32,8 @@ const maxAppend = 256 << 10
 // piece is being stored goes into the next, so that a line is readable as soon
 // as the database has taken it and a flood costs few transactions.
 type logSink struct {
-	runs  *run.Service
+	to    Control
+	spool *os.File // a copy on disk, for a restart; nil for none
 	phase core.ID
 	epoch int64
 
@@ -48,8 +50,8 @@ type logSink struct {
 	closing chan struct{} // closed with closed
 }
 
-func newLogSink(runs *run.Service, phase core.ID, epoch, at int64) *logSink {
-	l := &logSink{runs: runs, phase: phase, epoch: epoch, at: at, limit: run.MaxLog, done: make(chan struct{}), closing: make(chan struct{})}
+func newLogSink(to Control, phase core.ID, epoch, at int64) *logSink {
+	l := &logSink{to: to, phase: phase, epoch: epoch, at: at, limit: run.MaxLog, done: make(chan struct{}), closing: make(chan struct{})}
 	l.more = sync.NewCond(&l.mu)
 	go l.pump()
 	return l
@@ -70,6 +72,9 @@ func (l *logSink) Write(p []byte) (int, error) {
 	if l.at+int64(len(l.buf)+len(p)) > l.limit {
 		l.full = true
 		p = fmt.Appendf(nil, "The log is longer than %d bytes; what comes after this line was not kept.\n", l.limit)
+	}
+	if l.spool != nil {
+		_, _ = l.spool.Write(p)
 	}
 	l.buf = append(l.buf, p...)
 	l.more.Broadcast()
@@ -129,8 +134,8 @@ func (l *logSink) pump() {
 		if every = gather; len(piece) > flood {
 			every = gatherFlood
 		}
-		err := l.runs.AppendLog(ctx, l.phase, l.epoch, at, piece)
-		if err != nil && core.KindOf(err) != core.Gone {
+		err := l.to.AppendLog(ctx, l.phase, l.epoch, at, piece)
+		if err != nil && core.KindOf(err) != core.Gone && core.KindOf(err) != core.Unknown {
 			slog.WarnContext(ctx, "store log; trying again", "phase", l.phase, "err", err)
 			time.Sleep(wait)
 			wait = min(2*wait, 2*time.Second)

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
 	"sync"
 	"time"
 
@@ -28,6 +29,12 @@ type Runner struct {
 	Bus     *bus.Bus
 	Exec    *executor.Executor
 	Catalog *executor.Catalog
+	// Control is how the platform is reached; nil for the services above. With
+	// one of its own the runner is an agent: it keeps to its phases, looks after
+	// nothing else, and has none of the services.
+	Control Control
+	Journal string // directory of an agent's claims and logs; "" keeps none
+	Single  bool   // take one phase and end
 	// SSHKey returns the key with which runs of a workspace fetch modules, empty
 	// for none.
 	SSHKey func(ctx context.Context, workspace core.ID) (secret.Text, error)
@@ -48,7 +55,12 @@ type Runner struct {
 	idle   chan struct{} // hint: the last phase has ended
 	wg     sync.WaitGroup
 	handed chan struct{} // closed when Grace is over
-	post   chan core.ID  // runs whose documents are made when there is time
+	agent  bool
+	hasten chan struct{} // closed to cut Grace short
+	rush   sync.Once
+	taken  int          // phases claimed; of Run's goroutine alone
+	ended  error        // why an agent must take nothing more
+	post   chan core.ID // runs whose documents are made when there is time
 }
 
 // How often a worker looks without being hinted at, renews its lease, and at
@@ -63,6 +75,13 @@ const (
 func (r *Runner) init() {
 	r.active, r.areas, r.once = map[core.ID]*job{}, map[core.ID]int{}, map[core.ID]*making{}
 	r.idle, r.handed, r.post = make(chan struct{}, 1), make(chan struct{}), make(chan core.ID, 4096)
+	r.hasten, r.agent = make(chan struct{}), r.Control != nil
+	if !r.agent {
+		r.Control = local{r.Runs, r.Configs, r.States, r.SSHKey, r.Node}
+	}
+	if r.Journal != "" {
+		_ = os.MkdirAll(r.Journal, 0o700) // a claim that cannot be noted says so
+	}
 	if r.CancelGrace == 0 {
 		r.CancelGrace = 30 * time.Second
 	}
@@ -75,16 +94,23 @@ func (r *Runner) Prepare() { r.init() }
 // finish for Grace, and hands back what is left: plans to the queue, applies
 // by asking the engine to stop and saving what it leaves.
 func (r *Runner) Run(ctx context.Context) error {
-	r.recover(ctx)
+	if r.recover(ctx); r.ended != nil {
+		return r.ended
+	}
 	hints, stop := r.Bus.Listen(run.DispatchTopic)
 	defer stop()
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	var side sync.WaitGroup
-	side.Go(func() { r.documents(ctx) })
-	side.Go(func() { r.sweep(ctx) })
+	aside, stopSide := context.WithCancel(ctx)
+	defer stopSide()
+	side.Go(func() { r.documents(aside) })
+	side.Go(func() { r.sweep(aside) })
 	for ctx.Err() == nil {
 		r.claimAll(ctx)
+		if r.ended != nil || r.Single && r.taken > 0 {
+			break
+		}
 		select {
 		case <-hints:
 		case <-r.idle:
@@ -92,15 +118,31 @@ func (r *Runner) Run(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 	}
+	if r.Single && ctx.Err() == nil {
+		all := make(chan struct{})
+		go func() { r.wg.Wait(); close(all) }()
+		select {
+		case <-all:
+		case <-ctx.Done():
+		}
+	}
 	r.drain()
+	stopSide()
 	side.Wait()
-	return nil
+	return r.ended
 }
+
+// Hasten ends the wait for phases at work: they are handed back now.
+func (r *Runner) Hasten() { r.rush.Do(func() { close(r.hasten) }) }
 
 // claimAll fills the free slots.
 func (r *Runner) claimAll(ctx context.Context) {
-	for ctx.Err() == nil && r.load() < r.Slots {
-		w, err := r.Runs.Claim(ctx, r.Node)
+	for ctx.Err() == nil && r.load() < r.Slots && !(r.Single && r.taken > 0) {
+		w, err := r.Control.Claim(ctx)
+		if k := core.KindOf(err); r.agent && (k == core.Unknown || k == core.Gone) {
+			r.ended = err
+			return
+		}
 		if err != nil {
 			if ctx.Err() == nil {
 				slog.WarnContext(ctx, "claim a phase", "err", err)
@@ -110,6 +152,7 @@ func (r *Runner) claimAll(ctx context.Context) {
 		if w == nil {
 			return
 		}
+		r.taken++
 		j := r.newJob(w)
 		r.wg.Go(func() {
 			defer r.done(j)
@@ -143,6 +186,7 @@ func (r *Runner) drain() {
 	case <-ended:
 		return
 	case <-time.After(r.Grace):
+	case <-r.hasten:
 	}
 	close(r.handed)
 	<-ended
@@ -173,13 +217,21 @@ func (r *Runner) used(id core.ID) bool {
 // may live on, plans are made again, applies are never.
 func (r *Runner) recover(ctx context.Context) {
 	for attempt := 0; ctx.Err() == nil; attempt++ {
-		lost, err := r.Runs.LostBy(ctx, r.Node)
+		lost, err := r.Control.Lost(ctx)
 		if err == nil {
+			lost = r.journaled(lost)
 			for _, l := range lost {
 				err = errors.Join(err, r.recoverOne(ctx, l))
+				if err == nil {
+					r.forget(l.Phase.ID)
+				}
 			}
 		}
 		if err == nil {
+			return
+		}
+		if k := core.KindOf(err); r.agent && (k == core.Unknown || k == core.Gone) {
+			r.ended = err
 			return
 		}
 		slog.ErrorContext(ctx, "recover phases of the last start", "err", err)
@@ -195,28 +247,30 @@ func (r *Runner) recoverOne(ctx context.Context, l run.Lost) error {
 	if err := r.Exec.Reap(area); err != nil {
 		return err
 	}
+	r.replayLog(ctx, l)
 	if l.Phase.Kind == run.PlanPhase {
 		slog.InfoContext(ctx, "plan was cut off by a restart", "run", l.RunID)
-		return stale(r.Runs.PlanLost(ctx, l))
+		return stale(r.Control.PlanLost(ctx, l))
 	}
 	raw, exit, err := r.Exec.Salvage(area)
 	if err != nil {
 		slog.WarnContext(ctx, "salvage state of a cut off apply", "run", l.RunID, "err", err)
 	}
 	out := run.Applied{Outcome: run.Unknown, Failure: run.Failure{Code: "outcome-unknown",
-		Text: "The server stopped while this apply was running, so its outcome is unknown. It was not started again. What the engine had written of the state was saved."}}
+		Text: r.self() + " stopped while this apply was running, so its outcome is unknown. It was not started again. What the engine had written of the state was saved."}}
 	switch {
 	case exit != nil && *exit == 0:
 		out = run.Applied{Outcome: run.Succeeded}
 	case exit != nil:
-		out.Outcome, out.Failure = run.Failed, run.Failure{Code: "engine-failed", Text: "The engine failed; its message is at the end of the log. The server stopped before it could say so."}
+		out.Outcome, out.Failure = run.Failed, run.Failure{Code: "engine-failed", Text: "The engine failed; its message is at the end of the log. " + r.self() + " stopped before it could say so."}
 	}
-	if err := r.stage(ctx, &out, l.RunID, raw, nil, l.State); err != nil {
+	e := &End{Phase: l.Phase.ID, Epoch: l.Phase.Epoch, Before: l.State, Out: out}
+	if err := r.stage(ctx, e, l.RunID, raw, nil); err != nil {
 		return err
 	}
-	believe(&out, len(raw) > 0)
-	slog.InfoContext(ctx, "apply was cut off by a restart", "run", l.RunID, "outcome", out.Failure.Code)
-	return stale(r.Runs.FinishApply(ctx, l.Phase.ID, l.Phase.Epoch, out))
+	believe(&e.Out, len(raw) > 0)
+	slog.InfoContext(ctx, "apply was cut off by a restart", "run", l.RunID, "outcome", e.Out.Failure.Code)
+	return stale(r.Control.FinishApply(ctx, e))
 }
 
 // stale forgives a claim that is over: somebody else has dealt with it.
@@ -240,7 +294,7 @@ func insist(ctx context.Context, stop <-chan struct{}, what string, f func() err
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
 		err := f()
 		switch core.KindOf(err) {
-		case core.Gone, core.Conflict, core.Invalid, core.NotFound:
+		case core.Gone, core.Conflict, core.Invalid, core.NotFound, core.Unknown, core.TooLarge:
 			return err
 		}
 		if err == nil {

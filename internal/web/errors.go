@@ -29,6 +29,9 @@ var status = map[core.Kind]int{
 	core.NoSpace:     http.StatusInsufficientStorage,
 }
 
+// Code is the status of an error's kind, for handlers that write their own answer.
+func Code(k core.Kind) int { return status[k] }
+
 // logError writes the one log line of a failed request, if it failed on our side.
 func logError(r *http.Request, err error) {
 	switch core.KindOf(err) {

@@ -1,0 +1,60 @@
+package executor
+
+import (
+	"os"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const leaseVar = "INTERLOCK_LEASE" // file with the end of the lease, for the supervisor
+
+// boot is the time since the machine's start, suspended or not: the same for
+// all processes, and no setting of the clock changes it.
+func boot() time.Duration {
+	var ts unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts)
+	return time.Duration(ts.Nano())
+}
+
+// KeepLease lets the runs that name file go on for d from the moment since,
+// and no longer. Each call replaces the last.
+func KeepLease(file string, since time.Time, d time.Duration) error {
+	end := boot() - time.Since(since) + d
+	if err := os.WriteFile(file+".new", []byte(strconv.FormatInt(int64(end), 10)), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(file+".new", file)
+}
+
+// guardLease trips when the lease in file is over. It runs in the supervisor,
+// which goes on when the process that started it is stopped. A file that
+// cannot be read leaves the last known end in force.
+func guardLease(file string, trip chan<- string, stop <-chan struct{}) {
+	if file == "" {
+		return
+	}
+	tick := time.NewTicker(500 * time.Millisecond)
+	defer tick.Stop()
+	end := time.Duration(-1)
+	for {
+		if b, err := os.ReadFile(file); err == nil {
+			if n, err := strconv.ParseInt(string(b), 10, 64); err == nil {
+				end = time.Duration(n)
+			}
+		}
+		if end >= 0 && boot() > end {
+			select {
+			case trip <- "its worker had not heard from the server for too long and another may have been put in its place":
+			default:
+			}
+			return
+		}
+		select {
+		case <-stop:
+			return
+		case <-tick.C:
+		}
+	}
+}

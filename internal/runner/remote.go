@@ -1,0 +1,255 @@
+package runner
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"interlock/internal/core"
+	"interlock/internal/run"
+	"interlock/internal/secret"
+	"interlock/internal/web"
+)
+
+// Remote is the Control of an agent: the server's protocol over HTTP.
+type Remote struct {
+	Address string // of the server
+	Token   secret.Text
+	HTTP    *http.Client
+	Agent   core.ID // who the server says we are
+
+	mu   sync.Mutex
+	keys map[core.ID]string // SSH keys of claims, by phase
+}
+
+// How long a request may take. A heartbeat that takes longer than a renewal is
+// no heartbeat; an upload may be large.
+const (
+	askWithin    = 8 * time.Second
+	claimWithin  = pollFor + 10*time.Second
+	uploadWithin = 10 * time.Minute
+)
+
+// Register joins the pool of the token, as the agent that we were before if
+// the server still knows it.
+func (c *Remote) Register(ctx context.Context, name, version string) error {
+	var out struct{ Agent core.ID }
+	err := c.ask(ctx, askWithin, "POST", "register", map[string]any{"agent": c.Agent, "name": name, "version": version}, &out)
+	if err == nil {
+		c.Agent = out.Agent
+	}
+	return err
+}
+
+// Leave says that this agent ends on purpose.
+func (c *Remote) Leave(ctx context.Context) error {
+	return c.ask(ctx, askWithin, "POST", "leave", nil, nil)
+}
+
+func (c *Remote) send(ctx context.Context, method, path string, body io.Reader) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(c.Address, "/")+"/api/agent/v1/"+path, body)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Authorization", "Bearer "+c.Token.Reveal())
+	req.Header.Set("X-Interlock-Agent", string(c.Agent))
+	res, err := c.HTTP.Do(req)
+	if err != nil {
+		return nil, core.Wrap(err, core.Unavailable, "the server cannot be reached")
+	}
+	if res.StatusCode/100 == 2 {
+		return res, nil
+	}
+	defer res.Body.Close()
+	b, _ := io.ReadAll(io.LimitReader(res.Body, 64<<10))
+	var e struct{ Error string }
+	_ = json.Unmarshal(b, &e)
+	if e.Error == "" {
+		// A proxy on the way, or a server that does not know the protocol: not the
+		// server's word on a claim.
+		return nil, core.Errorf(core.Unavailable, "the server answered %s", res.Status)
+	}
+	for _, k := range []core.Kind{core.Invalid, core.Malformed, core.NotFound, core.Unknown, core.Conflict, core.Gone, core.TooLarge, core.NoSpace} {
+		if web.Code(k) == res.StatusCode {
+			return nil, core.Errorf(k, "%s", e.Error)
+		}
+	}
+	return nil, core.Errorf(core.Unavailable, "the server answered %s: %s", res.Status, e.Error)
+}
+
+func (c *Remote) ask(ctx context.Context, within time.Duration, method, path string, in, out any) error {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	var body io.Reader
+	switch b := in.(type) {
+	case nil:
+	case []byte:
+		body = bytes.NewReader(b)
+	default:
+		j, err := json.Marshal(in)
+		if err != nil {
+			return err
+		}
+		body = bytes.NewReader(j)
+	}
+	res, err := c.send(ctx, method, path, body)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	if out == nil || res.StatusCode == http.StatusNoContent {
+		return nil
+	}
+	if raw, ok := out.(*[]byte); ok {
+		*raw, err = io.ReadAll(res.Body)
+	} else {
+		err = json.NewDecoder(res.Body).Decode(out)
+	}
+	if err != nil {
+		return core.Wrap(err, core.Unavailable, "the server's answer was cut off")
+	}
+	return nil
+}
+
+func at(phase core.ID, epoch int64, what string) string {
+	return fmt.Sprintf("phases/%s/%d/%s", phase, epoch, what)
+}
+
+// Claim implements Control. The request is not given up when ctx ends: an
+// answer may be on its way. A claim that took long to arrive may be over, so
+// its lease is renewed before anything begins.
+func (c *Remote) Claim(ctx context.Context) (*run.Work, error) {
+	w := wireWork{Work: &run.Work{}}
+	if err := c.ask(context.WithoutCancel(ctx), claimWithin, "POST", "claim", nil, &w); err != nil || w.Run.ID == "" {
+		if err != nil && core.KindOf(err) == core.Unavailable {
+			pause(ctx, time.Second)
+		}
+		return nil, err
+	}
+	w.Work.Token = secret.Text(w.Token)
+	if sig, err := c.Renew(ctx, w.Phase.ID, w.Phase.Epoch); err != nil || sig.Over {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.keys == nil {
+		c.keys = map[core.ID]string{}
+	}
+	c.keys[w.Phase.ID] = w.SSHKey
+	return w.Work, nil
+}
+
+// Lost implements Control.
+func (c *Remote) Lost(ctx context.Context) (ls []run.Lost, err error) {
+	err = c.ask(ctx, askWithin, "GET", "lost", nil, &ls)
+	return ls, err
+}
+
+// Signals implements Control.
+func (c *Remote) Signals(ctx context.Context, phase core.ID, epoch int64) (sig run.Signal, err error) {
+	err = c.ask(ctx, askWithin, "GET", at(phase, epoch, "signals"), nil, &sig)
+	return sig, err
+}
+
+// Renew implements Control.
+func (c *Remote) Renew(ctx context.Context, phase core.ID, epoch int64) (sig run.Signal, err error) {
+	err = c.ask(context.WithoutCancel(ctx), askWithin, "POST", at(phase, epoch, "renew"), nil, &sig)
+	return sig, err
+}
+
+// AppendLog implements Control.
+func (c *Remote) AppendLog(ctx context.Context, phase core.ID, epoch, start int64, data []byte) error {
+	return c.ask(ctx, 30*time.Second, "POST", at(phase, epoch, fmt.Sprintf("log/%d", start)), data, nil)
+}
+
+func (c *Remote) fetch(ctx context.Context, w *run.Work, what string) (b []byte, err error) {
+	for try := 0; ; try++ {
+		err = c.ask(ctx, uploadWithin, "GET", at(w.Phase.ID, w.Phase.Epoch, what), nil, &b)
+		if core.KindOf(err) != core.Unavailable || try == 8 {
+			return b, err
+		}
+		pause(ctx, time.Second)
+	}
+}
+
+// Archive implements Control.
+func (c *Remote) Archive(ctx context.Context, w *run.Work) (io.ReadCloser, error) {
+	b, err := c.fetch(ctx, w, "configuration")
+	return io.NopCloser(bytes.NewReader(b)), err
+}
+
+// State implements Control.
+func (c *Remote) State(ctx context.Context, w *run.Work) ([]byte, error) {
+	if w.State == nil {
+		return nil, nil
+	}
+	return c.fetch(ctx, w, "state")
+}
+
+// SSHKey implements Control.
+func (c *Remote) SSHKey(_ context.Context, w *run.Work) (string, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	key := c.keys[w.Phase.ID]
+	delete(c.keys, w.Phase.ID)
+	return key, nil
+}
+
+// PlanFile implements Control.
+func (c *Remote) PlanFile(ctx context.Context, w *run.Work) ([]byte, error) {
+	return c.fetch(ctx, w, "plan")
+}
+
+// StorePlan implements Control.
+func (c *Remote) StorePlan(ctx context.Context, w *run.Work, b []byte) (object, digest string, err error) {
+	var out struct{ Object, Digest string }
+	err = c.ask(ctx, uploadWithin, "POST", at(w.Phase.ID, w.Phase.Epoch, "upload/plan"), b, &out)
+	return out.Object, out.Digest, err
+}
+
+// FinishPlan implements Control.
+func (c *Remote) FinishPlan(ctx context.Context, phase core.ID, epoch int64, out run.Planned) error {
+	return c.ask(ctx, askWithin, "POST", at(phase, epoch, "planned"), out, nil)
+}
+
+// FailPlan implements Control.
+func (c *Remote) FailPlan(ctx context.Context, phase core.ID, epoch int64, o run.Outcome, f run.Failure) error {
+	return c.ask(ctx, askWithin, "POST", at(phase, epoch, "failed"), map[string]any{"Outcome": o, "Failure": f}, nil)
+}
+
+// PlanLost implements Control.
+func (c *Remote) PlanLost(ctx context.Context, l run.Lost) error {
+	return c.ask(ctx, askWithin, "POST", at(l.Phase.ID, l.Phase.Epoch, "lost"), nil, nil)
+}
+
+// Stage implements Control: the state goes with the report.
+func (c *Remote) Stage(context.Context, *End) error { return nil }
+
+// FinishApply implements Control.
+func (c *Remote) FinishApply(ctx context.Context, e *End) error {
+	head, err := json.Marshal(endHead{e.Out.Outcome, e.Out.Failure, e.Kept, int64(len(e.Whole)), int64(len(e.Damaged))})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, uploadWithin)
+	defer cancel()
+	body := io.MultiReader(bytes.NewReader(head), strings.NewReader("\n"), bytes.NewReader(e.Whole), bytes.NewReader(e.Damaged))
+	res, err := c.send(ctx, "POST", at(e.Phase, e.Epoch, "upload/applied"), body)
+	if err == nil {
+		_ = res.Body.Close()
+	}
+	return err
+}
+
+// Ended implements Control.
+func (c *Remote) Ended(ctx context.Context, id core.ID) (bool, error) {
+	var out struct{ Ended bool }
+	err := c.ask(ctx, askWithin, "GET", "runs/"+string(id), nil, &out)
+	return out.Ended, err
+}
