@@ -23,6 +23,7 @@ Usage: interlock COMMAND [FLAGS]
 
 Commands:
   server          start a server (the default store is one directory)
+  agent           run phases of an agent pool on this machine
   doctor          check a deployment and say what is wrong
   token create    make an API token for a user
   version         print the version
@@ -46,6 +47,8 @@ func run(args []string) int {
 	switch args[0] {
 	case "server":
 		err = app.ServerCommand(ctx, args[1:], version, os.Stdout)
+	case "agent":
+		err = app.AgentCommand(ctx, args[1:], version, os.Stdout)
 	case "doctor":
 		err = app.DoctorCommand(ctx, args[1:], os.Stdout)
 	case "token":

@@ -105,3 +105,9 @@ func DropAgentTokens(ctx context.Context, tx *db.Tx, pool core.ID) error {
 	_, err := tx.Exec(ctx, `DELETE FROM api_token WHERE kind = 'agent' AND owner_id = $1`, pool)
 	return err
 }
+
+// UsedAgentToken notes inside tx that an agent has joined with a token.
+func (s *Service) UsedAgentToken(ctx context.Context, tx *db.Tx, token string) error {
+	_, err := tx.Exec(ctx, `UPDATE api_token SET last_used_at = $2 WHERE hash = $1 AND kind = 'agent'`, s.Box.HashToken(token), tx.Now())
+	return err
+}

@@ -1,11 +1,11 @@
 // Package agentpool keeps pools of agents: which workspaces each serves, and
-// the tokens by which agents join. Agents themselves do not exist yet, so a
-// pool has none.
+// the tokens by which agents join, and the agents that did.
 package agentpool
 
 import (
 	"context"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -26,6 +26,7 @@ type Pool struct {
 	OrgScoped bool // serves every workspace that is not excluded
 	CreatedAt time.Time
 	Scope     map[string][]core.ID // by relationship: the ids of workspaces or projects
+	Agents    int                  // heard of lately
 	Users     []core.ID            // workspaces that have chosen the pool
 }
 
@@ -96,6 +97,13 @@ func fill(ctx context.Context, tx *db.Tx, ps []Pool) error {
 		`SELECT agent_pool_id, id FROM workspace WHERE agent_pool_id IN (`+in+`) ORDER BY id`, args...)
 	for _, x := range users {
 		at[x.pool].Users = append(at[x.pool].Users, x.target)
+	}
+	if err != nil {
+		return err
+	}
+	alive, err := db.All(ctx, tx, db.ID, `SELECT pool_id FROM agent WHERE pool_id IN (`+in+`) AND left_at IS NULL AND last_ping_at > $`+strconv.Itoa(len(ps)+1), append(args, tx.Now().Add(-silentAfter))...)
+	for _, id := range alive {
+		at[id].Agents++
 	}
 	return err
 }

@@ -26,6 +26,7 @@ func (s *Service) Routes(rt *web.Router) {
 		return nil, s.Delete(r.Context(), core.ID(r.PathValue("pool")))
 	})
 	rt.V2("GET /api/v2/agent-pools/{pool}/agents", 200, s.v2Agents)
+	rt.V2("GET /api/v2/agents/{agent}", 200, s.v2Agent)
 	rt.V2("GET /api/v2/agent-pools/{pool}/authentication-tokens", 200, s.v2Tokens)
 	rt.V2("POST /api/v2/agent-pools/{pool}/authentication-tokens", 201, s.v2AddToken)
 }
@@ -48,7 +49,7 @@ func resource(p Pool) jsonapi.Resource {
 		allowedProjects:         refs("projects", p.Scope[allowedProjects]),
 		excludedWorkspaces:      refs("workspaces", p.Scope[excludedWorkspaces]),
 	}
-	return jsonapi.Resource{ID: string(p.ID), Type: "agent-pools", Attributes: attributes{Name: p.Name, CreatedAt: p.CreatedAt, OrgScoped: p.OrgScoped},
+	return jsonapi.Resource{ID: string(p.ID), Type: "agent-pools", Attributes: attributes{Name: p.Name, CreatedAt: p.CreatedAt, OrgScoped: p.OrgScoped, AgentCount: p.Agents},
 		Relationships: rels, Links: map[string]any{"self": self}}
 }
 
@@ -170,18 +171,6 @@ func (s *Service) v2Update(r *http.Request) (*jsonapi.Doc, error) {
 	}
 	p, err := s.Update(r.Context(), core.ID(r.PathValue("pool")), func(p *Pool) error { return in.apply(p, rels) })
 	return jsonapi.One(resource(p)), err
-}
-
-// v2Agents lists the agents of a pool: there are none.
-func (s *Service) v2Agents(r *http.Request) (*jsonapi.Doc, error) {
-	p, err := jsonapi.PageOf(r)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := s.Get(r.Context(), core.ID(r.PathValue("pool"))); err != nil {
-		return nil, err
-	}
-	return jsonapi.Paged(r, nil, p, 0, resource), nil
 }
 
 func (s *Service) v2Tokens(r *http.Request) (*jsonapi.Doc, error) {

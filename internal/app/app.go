@@ -263,6 +263,7 @@ func (s *Server) wire(ctx context.Context) error {
 	tests := &moduletest.Service{DB: s.db, Blobs: s.blobs, Box: s.box, Bus: s.bus, Signer: s.signer}
 	s.tester = &moduletest.Worker{Service: tests, Exec: s.exec, Catalog: s.catalog, DefaultEngine: s.defaultEngine, Node: node,
 		Root: filepath.Join(s.cfg.DataDir, "tests"), Grace: s.cfg.ShutdownGrace}
+	pools := &agentpool.Service{DB: s.db, Accounts: s.accounts}
 	rt := web.NewRouter(s.accounts.Identify, s.accounts.IdentifySession, strings.HasPrefix(s.URL, "https:"), s.metrics.observe)
 	rt.KeepBy(s.db.Version)
 	rt.LimitRate(s.accounts.RateLimit)
@@ -274,7 +275,7 @@ func (s *Server) wire(ctx context.Context) error {
 		s.accounts, s.workspaces, s.variables, s.configs, s.states, s.runs, s.notify, s.exports,
 		&login.Service{DB: s.db, Box: s.box, Accounts: s.accounts},
 		modules, tests,
-		&agentpool.Service{DB: s.db, Accounts: s.accounts},
+		pools, &runner.Gate{Runs: s.runs, Configs: s.configs, States: s.states, SSHKey: keys.OfWorkspace, Bus: s.bus, Pools: pools},
 		keys, triggers,
 		site, web.Static{}, s.metrics, health{s}, newMeta(s.cfg.IPRanges),
 	} {
