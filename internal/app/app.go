@@ -359,6 +359,12 @@ func (s *Server) serve(ctx context.Context, ready func(*Server)) error {
 	worked := make(chan error, 1)
 	work, stopWork := context.WithCancel(ctx)
 	defer stopWork()
+	if pool := s.db.Postgres(); pool != nil {
+		bridge, stopBridge := context.WithCancel(context.WithoutCancel(ctx))
+		bridged := make(chan struct{})
+		go func() { defer close(bridged); s.bus.Bridge(bridge, pool.Config().ConnConfig) }()
+		defer func() { stopBridge(); <-bridged }()
+	}
 	go func() { worked <- s.runner.Run(work) }()
 	if err := s.queue.Start(context.WithoutCancel(ctx)); err != nil {
 		return err

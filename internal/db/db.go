@@ -95,8 +95,8 @@ func (d *DB) Ping(ctx context.Context) error {
 	})
 }
 
-// Postgres is the pool of a PostgreSQL database, for the job queue alone, and
-// nil on SQLite.
+// Postgres is the pool of a PostgreSQL database, for the job queue and the
+// address of hints between servers alone, and nil on SQLite.
 func (d *DB) Postgres() *pgxpool.Pool { return d.pg }
 
 // Kind names the engine, for people.
@@ -397,6 +397,9 @@ func (d *DB) migrate(ctx context.Context) error {
 		skip = ".sqlite.sql"
 	}
 	err := d.Do(ctx, func(ctx context.Context, tx *Tx) error {
+		if err := d.alone(ctx, tx); err != nil {
+			return err
+		}
 		_, err := tx.Exec(ctx, `CREATE TABLE IF NOT EXISTS schema_migration (name text PRIMARY KEY, at timestamp NOT NULL)`)
 		return err
 	})
@@ -409,6 +412,9 @@ func (d *DB) migrate(ctx context.Context) error {
 			continue
 		}
 		err := d.Do(ctx, func(ctx context.Context, tx *Tx) error {
+			if err := d.alone(ctx, tx); err != nil {
+				return err
+			}
 			n, err := tx.Exec(ctx, `INSERT INTO schema_migration (name, at) VALUES ($1, $2) ON CONFLICT DO NOTHING`, name, tx.Now())
 			if err != nil || n == 0 {
 				return err
@@ -423,3 +429,16 @@ func (d *DB) migrate(ctx context.Context) error {
 	}
 	return nil
 }
+
+// alone has servers that start together migrate one after the other, until the
+// transaction ends. SQLite has one writer anyway.
+func (d *DB) alone(ctx context.Context, tx *Tx) error {
+	if d.pg == nil {
+		return nil
+	}
+	_, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, migrationLock)
+	return err
+}
+
+// migrationLock is a number of our own among PostgreSQL's advisory locks.
+const migrationLock = 0x696e7465726c6f63
