@@ -63,7 +63,7 @@ func scanAgent(now time.Time) func(db.Row) (Agent, error) {
 
 // errToken answers an agent whose token opens no pool.
 func errToken() error {
-	return core.Errorf(core.Unknown, "this token is not, or no longer, the token of an agent pool; make one on the pool's page and give it to the agent")
+	return core.Errorf(core.Unknown, "this token is not, or no longer, the token of an agent pool; or the agent has not registered with it; start the agent again with a token from the pool's page")
 }
 
 // poolOf returns the pool that a token is for.
@@ -82,8 +82,8 @@ func (s *Service) poolOf(ctx context.Context, tx *db.Tx, token string) (core.ID,
 // Join registers an agent of the token's pool. One that was here before keeps
 // its id, and so what it had claimed.
 func (s *Service) Join(ctx context.Context, token string, known core.ID, name, address, version string) (agent, pool core.ID, err error) {
-	if name = strings.TrimSpace(name); len(name) > 255 || len(version) > 100 || strings.ContainsFunc(name+version, func(r rune) bool { return r < ' ' }) {
-		return "", "", core.Errorf(core.Invalid, "the name of an agent has at most 255 characters of one line")
+	if name = strings.TrimSpace(name); name == "" || len(name) > 255 || len(version) > 100 || strings.ContainsFunc(name+version, func(r rune) bool { return r < ' ' }) {
+		return "", "", core.Errorf(core.Invalid, "the name of an agent has 1 to 255 characters of one line")
 	}
 	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
 		if pool, err = s.poolOf(ctx, tx, token); err != nil {
@@ -116,7 +116,7 @@ func (s *Service) Seen(ctx context.Context, token string, agent core.ID) (pool c
 		}
 		last, err := db.All(ctx, tx, func(r db.Row) (t time.Time, err error) { return t, r.Scan(&t) }, `SELECT last_ping_at FROM agent WHERE id = $1 AND pool_id = $2`, agent, pool)
 		if err == nil && len(last) == 0 {
-			return core.Errorf(core.Unknown, "this agent is not registered in the pool of its token; start it again")
+			return errToken()
 		}
 		stale = err == nil && tx.Now().Sub(last[0]) > pingEvery
 		return err

@@ -60,6 +60,7 @@ type poolView struct {
 	Pool
 	Can            core.Right
 	Tokens         []account.Token
+	Joined         []Agent
 	Made           account.Token
 	Settings, Adds ui.Form
 	Named          []scopeEntry
@@ -94,6 +95,9 @@ func (s *Service) poolPage(r *http.Request, code int, say func(*poolView)) (web.
 		if v.Named, err = s.names(r.Context(), v.Pool); err != nil {
 			return web.Answer{}, err
 		}
+	}
+	if v.Joined, _, err = s.Agents(r.Context(), v.ID, nil, jsonapi.Page{Number: 1, Size: 200}); err != nil {
+		return web.Answer{}, err
 	}
 	v.Settings = ui.Fill("name", v.Name, "organization-scoped", ui.Bool(v.OrgScoped))
 	say(&v)

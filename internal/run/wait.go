@@ -3,6 +3,7 @@ package run
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"interlock/internal/core"
 	"interlock/internal/db"
@@ -28,6 +29,8 @@ const (
 	WaitSaved        = "plan-saved"
 	WaitStopping     = "stopping"
 	WaitStarting     = "starting"
+	WaitNoAgent      = "no-agent"   // no agent of the pool is connected
+	WaitAgentBusy    = "agent-busy" // those that are have other work
 )
 
 // A queue is what the waits of several runs follow from. It is read in at most
@@ -37,6 +40,14 @@ type queue struct {
 	first  map[core.ID]Run   // of a workspace: who is first in line
 	busy   int64
 	slots  int64
+	pools  map[core.ID]poolState
+}
+
+// poolState is what is known of the agents of a pool.
+type poolState struct {
+	name  string
+	alive int64
+	last  *time.Time // when one was heard of last
 }
 
 // queueOf reads what vs wait for.
@@ -88,6 +99,9 @@ func (s *Service) queueOf(ctx context.Context, tx *db.Tx, vs []View) (q queue, e
 		for _, h := range heads {
 			q.first[h.WorkspaceID] = h
 		}
+	}
+	if q.pools, err = poolsOf(ctx, tx, vs); err != nil {
+		return q, err
 	}
 	if len(phases) > 0 {
 		q.slots = int64(s.Slots())
@@ -165,13 +179,71 @@ func (q queue) explainQueued(v View) *Wait {
 	before := q.before[p.ID]
 	switch {
 	case p.PoolID != "":
-		return &Wait{Reason: WaitWorker, Position: before, Text: "Waiting for an agent of the workspace's agent pool to take it.", Who: "whoever runs the agents of that pool"}
+		return q.pools[p.PoolID].explain(before)
 	case q.slots == 0:
 		return &Wait{Reason: WaitWorker, Position: before, Text: "No worker runs here: this server only coordinates (--runners 0)."}
 	case q.busy < q.slots && before == 0:
 		return &Wait{Reason: WaitStarting, Text: "A worker is about to take it."}
 	}
 	return &Wait{Reason: WaitWorker, Position: before, Text: fmt.Sprintf("All %s busy; %s in line before this one.", plural(q.slots, "worker is", "workers are"), plural(before, "phase", "phases"))}
+}
+
+func (p poolState) explain(before int64) *Wait {
+	w := &Wait{Reason: WaitAgentBusy, Position: before, Who: "whoever runs the agents of that pool",
+		Text: fmt.Sprintf("Waiting for an agent of the workspace's agent pool %s; %s connected, %s in line before this one.", p.name, plural(p.alive, "agent is", "agents are"), plural(before, "phase", "phases"))}
+	if p.alive > 0 {
+		return w
+	}
+	w.Reason, w.Text = WaitNoAgent, fmt.Sprintf("Waiting for an agent of the workspace's agent pool: no agent of pool %s is connected", p.name)
+	if p.last != nil {
+		w.Text += " since " + p.last.UTC().Format("2006-01-02 15:04:05 UTC")
+	} else {
+		w.Text += ", and none was lately"
+	}
+	w.Text += ". Start one with `interlock agent` and a token of the pool."
+	return w
+}
+
+// agentSilence is after what silence an agent no longer counts as connected.
+const agentSilence = 45 * time.Second
+
+// poolsOf reads the agents of the pools that vs wait for, in one query.
+func poolsOf(ctx context.Context, tx *db.Tx, vs []View) (map[core.ID]poolState, error) {
+	out := map[core.ID]poolState{}
+	args := []any{tx.Now().Add(-agentSilence)}
+	for _, v := range vs {
+		p := v.Plan
+		if v.Status == core.ApplyQueued {
+			p = v.Apply
+		}
+		if _, seen := out[p.PoolID]; p.PoolID != "" && !seen && (v.Status == core.PlanQueued || v.Status == core.ApplyQueued) {
+			out[p.PoolID] = poolState{}
+			args = append(args, p.PoolID)
+		}
+	}
+	if len(args) == 1 {
+		return out, nil
+	}
+	type row struct {
+		id    core.ID
+		state poolState
+	}
+	rows, err := db.All(ctx, tx, func(r db.Row) (x row, err error) {
+		return x, r.Scan(&x.id, &x.state.name, &x.state.alive)
+	}, `SELECT a.id, a.name, (SELECT count(*) FROM agent g WHERE g.pool_id = a.id AND g.left_at IS NULL AND g.last_ping_at > $1)
+		FROM agent_pool a WHERE a.id IN (`+db.In(2, len(args)-1)+`)`, args...)
+	for _, x := range rows {
+		if err == nil && x.state.alive == 0 {
+			var last []time.Time
+			last, err = db.All(ctx, tx, func(r db.Row) (t time.Time, err error) { return t, r.Scan(&t) },
+				`SELECT last_ping_at FROM agent WHERE pool_id = $1 ORDER BY last_ping_at DESC LIMIT 1`, x.id)
+			if len(last) > 0 {
+				x.state.last = &last[0]
+			}
+		}
+		out[x.id] = x.state
+	}
+	return out, err
 }
 
 func plural(n int64, one, many string) string {
