@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
@@ -74,7 +75,10 @@ func Open(ctx context.Context, pool *pgxpool.Pool, file string, k *Kinds) (*Queu
 		if err != nil {
 			return nil, fmt.Errorf("open the job queue: %w", err)
 		}
-		if _, err := m.Migrate(ctx, rivermigrate.DirectionUp, nil); err != nil {
+		if err := alone(ctx, pool, func() error {
+			_, err := m.Migrate(ctx, rivermigrate.DirectionUp, nil)
+			return err
+		}); err != nil {
 			return nil, fmt.Errorf("migrate the job queue: %w", err)
 		}
 		c, err := river.NewClient(drv, cfg)
@@ -109,6 +113,23 @@ func Open(ctx context.Context, pool *pgxpool.Pool, file string, k *Kinds) (*Queu
 	}
 	return &Queue{insert: inserter(c), start: c.Start, stop: c.StopAndCancel, close: h.Close}, nil
 }
+
+// alone has servers that start together migrate one after the other. The lock
+// is on a connection outside the pool, so that waiting for it takes none.
+func alone(ctx context.Context, pool *pgxpool.Pool, f func() error) error {
+	c, err := pgx.ConnectConfig(ctx, pool.Config().ConnConfig)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.Close(context.WithoutCancel(ctx)) }() // ends the lock
+	if _, err := c.Exec(ctx, "SELECT pg_advisory_lock($1)", migrationLock); err != nil {
+		return err
+	}
+	return f()
+}
+
+// migrationLock is a number of our own among PostgreSQL's advisory locks.
+const migrationLock = 0x7269766572
 
 func inserter[T any](c *river.Client[T]) func(context.Context, river.JobArgs, *river.InsertOpts) error {
 	return func(ctx context.Context, a river.JobArgs, o *river.InsertOpts) error {
