@@ -18,6 +18,7 @@ import (
 	"strings"
 	"time"
 
+	"interlock/internal/blob"
 	"interlock/internal/outbound"
 )
 
@@ -141,9 +142,11 @@ func settings() []setting {
 			c.Database = v
 			return nil
 		}},
-		{"object-store", "", "file:DIRECTORY (default: file:DATA_DIR/objects)", func(c *Config, v string) error {
-			if v != "" && !strings.HasPrefix(v, "file:") {
-				return errors.New("allowed: file:DIRECTORY")
+		{"object-store", "", blob.Allowed + " (default: file:DATA_DIR/objects)", func(c *Config, v string) error {
+			if v != "" {
+				if err := blob.Check(v); err != nil {
+					return err
+				}
 			}
 			c.ObjectStore = v
 			return nil

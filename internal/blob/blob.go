@@ -21,12 +21,10 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
 
 	"github.com/minio/sio"
 	"gocloud.dev/blob"
-	"gocloud.dev/blob/fileblob"
 	"gocloud.dev/gcerrors"
 
 	"interlock/internal/core"
@@ -51,33 +49,6 @@ type Store struct {
 type Info struct {
 	Size   int64
 	SHA256 string // hex
-}
-
-// Open opens the store at address: file:DIR, or a URL of a gocloud driver that
-// the program was built with.
-func Open(ctx context.Context, address string, box *secret.Box) (*Store, error) {
-	scheme, rest, ok := strings.Cut(address, ":")
-	if !ok {
-		return nil, fmt.Errorf("%q is not an address such as file:DIRECTORY", address)
-	}
-	if scheme != "file" {
-		b, err := blob.OpenBucket(ctx, address)
-		if err != nil {
-			return nil, fmt.Errorf("open object store: %w", err)
-		}
-		return &Store{bucket: b, box: box}, nil
-	}
-	dir, err := filepath.Abs(strings.TrimPrefix(rest, "//"))
-	if err != nil {
-		return nil, err
-	}
-	b, err := fileblob.OpenBucket(dir, &fileblob.Options{
-		CreateDir: true, DirFileMode: 0o700, NoTempDir: true, Metadata: fileblob.MetadataDontWrite,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("open object store: %w", err)
-	}
-	return &Store{bucket: b, box: box, dir: dir}, nil
 }
 
 // Close releases the store.
@@ -147,12 +118,33 @@ func (s *Store) Put(ctx context.Context, name string, r io.Reader) (Info, error)
 	if err := w.Close(); err != nil {
 		return Info{}, storeError(err)
 	}
-	if s.dir != "" {
-		if err := s.sync(name); err != nil {
-			return Info{}, storeError(err)
-		}
+	if err := s.settle(ctx, name, plain.n); err != nil {
+		return Info{}, storeError(err)
 	}
 	return Info{Size: plain.n, SHA256: hex.EncodeToString(plain.h.Sum(nil))}, nil
+}
+
+// settle makes sure of an object that was just written, before any row says
+// that it is there. Drivers of remote stores send checksums along, which the
+// store holds the bytes against; that all of them are there is asked again.
+func (s *Store) settle(ctx context.Context, name string, plain int64) error {
+	if s.dir != "" {
+		return s.sync(name)
+	}
+	a, err := s.bucket.Attributes(ctx, name)
+	if err != nil {
+		return err
+	}
+	if want := sealedSize(plain); a.Size != want {
+		return fmt.Errorf("the store has %d bytes of object %s, which has %d", a.Size, name, want)
+	}
+	return nil
+}
+
+// sealedSize is the length of an object of n bytes as it is stored.
+func sealedSize(n int64) int64 {
+	size, _ := sio.EncryptedSize(uint64(n) + 1)
+	return int64(header) + int64(size)
 }
 
 // sync forces a file object and its directory entry to disk; the file driver
