@@ -8,7 +8,6 @@ package account
 
 import (
 	"context"
-	"regexp"
 	"strings"
 
 	"interlock/internal/authz"
@@ -35,7 +34,7 @@ type Service struct {
 	setup  setupLink
 }
 
-var nameForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,59}$`)
+var nameForm = core.NewPattern(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,59}$`)
 
 // reserved names would shadow paths of the pages.
 var reserved = map[string]bool{"app": true, "api": true, "static": true, "signin": true, "signout": true, "setup": true, "new": true,

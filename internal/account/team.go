@@ -2,7 +2,6 @@ package account
 
 import (
 	"context"
-	"regexp"
 
 	"interlock/internal/audit"
 	"interlock/internal/authz"
@@ -37,7 +36,7 @@ func scanTeam(r db.Row) (t Team, err error) {
 
 const teamFrom = ` FROM team t JOIN organization o ON o.id = t.org_id`
 
-var teamName = regexp.MustCompile(`^[A-Za-z0-9_.-]([A-Za-z0-9_. -]{0,88}[A-Za-z0-9_.-])?$`)
+var teamName = core.NewPattern(`^[A-Za-z0-9_.-]([A-Za-z0-9_. -]{0,88}[A-Za-z0-9_.-])?$`)
 
 func (t *Team) validate() error {
 	switch {

@@ -14,7 +14,6 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"net/url"
-	"regexp"
 	"strconv"
 	"time"
 
@@ -47,7 +46,7 @@ type request struct {
 }
 
 // challengeForm is base64url without padding of a SHA-256.
-var challengeForm = regexp.MustCompile(`^[A-Za-z0-9_-]{43}$`)
+var challengeForm = core.NewPattern(`^[A-Za-z0-9_-]{43}$`)
 
 // readRequest checks the parameters of an authorization request. Nothing is
 // ever sent to a redirect address that is not the CLI's own on this computer.

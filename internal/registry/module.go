@@ -2,7 +2,6 @@ package registry
 
 import (
 	"context"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -242,7 +241,7 @@ func manage(ctx context.Context, tx *db.Tx, orgName string, a Address) (Module, 
 	return loadModule(ctx, tx, o, a)
 }
 
-var commitSHA = regexp.MustCompile(`^[0-9A-Za-z]{1,64}$`)
+var commitSHA = core.NewPattern(`^[0-9A-Za-z]{1,64}$`)
 
 // CreateVersion adds a version that waits for its archive.
 func (s *Service) CreateVersion(ctx context.Context, orgName string, a Address, version, commit string) (v ModuleVersion, err error) {

@@ -2,7 +2,6 @@ package registry
 
 import (
 	"context"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -305,7 +304,7 @@ func (s *Service) DeleteProvider(ctx context.Context, orgName string, a Provider
 	return err
 }
 
-var protocolPattern = regexp.MustCompile(`^[0-9]{1,3}(\.[0-9]{1,3})?$`)
+var protocolPattern = core.NewPattern(`^[0-9]{1,3}(\.[0-9]{1,3})?$`)
 
 func (v ProviderVersion) validate() error {
 	if err := checkVersion(v.Version); err != nil {

@@ -2,7 +2,6 @@ package registry
 
 import (
 	"context"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -114,15 +113,15 @@ func (s *Service) DeleteProviderVersion(ctx context.Context, orgName string, a P
 const maxPlatforms = 100
 
 var (
-	systemName  = regexp.MustCompile(`^[0-9a-z]{1,32}$`)
-	fileName    = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z._+-]{0,254}$`)
-	shasumWords = regexp.MustCompile(`^[0-9A-Za-z-]{1,128}$`)
+	systemName  = core.NewPattern(`^[0-9a-z]{1,32}$`)
+	fileName    = core.NewPattern(`^[0-9A-Za-z][0-9A-Za-z._+-]{0,254}$`)
+	shasumWords = core.NewPattern(`^[0-9A-Za-z-]{1,128}$`)
 )
 
 func (f Platform) validate() error {
 	for _, x := range []struct {
 		field, value, why string
-		ok                *regexp.Regexp
+		ok                *core.Pattern
 	}{
 		{"os", f.OS, "may hold only lower-case letters and digits", systemName},
 		{"arch", f.Arch, "may hold only lower-case letters and digits", systemName},

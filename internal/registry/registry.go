@@ -9,7 +9,6 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -85,12 +84,12 @@ var likeSpecial = strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`)
 
 // The names of the registry protocol, which reserves other letters.
 var (
-	namePattern   = regexp.MustCompile(`^[0-9A-Za-z](?:[0-9A-Za-z_-]{0,62}[0-9A-Za-z])?$`)
-	systemPattern = regexp.MustCompile(`^[0-9a-z]{1,64}$`)
-	semver        = regexp.MustCompile(`^(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$`)
+	namePattern   = core.NewPattern(`^[0-9A-Za-z](?:[0-9A-Za-z_-]{0,62}[0-9A-Za-z])?$`)
+	systemPattern = core.NewPattern(`^[0-9a-z]{1,64}$`)
+	semver        = core.NewPattern(`^(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$`)
 )
 
-func checkName(field, value string, ok *regexp.Regexp) error {
+func checkName(field, value string, ok *core.Pattern) error {
 	switch {
 	case value == "":
 		return core.Errorf(core.Invalid, "can't be blank").InField(field)

@@ -3,7 +3,6 @@ package run
 import (
 	"context"
 	"errors"
-	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -59,7 +58,7 @@ const (
 	maxAddress   = 2048
 )
 
-var variableKey = regexp.MustCompile(`^[\pL_][\pL\pN_-]*$`)
+var variableKey = core.NewPattern(`^[\pL_][\pL\pN_-]*$`)
 
 func (n New) validate() error {
 	refresh := n.Refresh == nil || *n.Refresh

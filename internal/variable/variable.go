@@ -6,7 +6,6 @@ package variable
 import (
 	"context"
 	"encoding/json"
-	"regexp"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -47,9 +46,9 @@ type Variable struct {
 const MaxValue = 256 << 10
 
 var (
-	terraformKey = regexp.MustCompile(`^[\pL\pN_][\pL\pN_-]*$`)
-	bareWord     = regexp.MustCompile(`^[\pL_][\pL\pN_-]*$`)
-	envKey       = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_-]*$`)
+	terraformKey = core.NewPattern(`^[\pL\pN_][\pL\pN_-]*$`)
+	bareWord     = core.NewPattern(`^[\pL_][\pL\pN_-]*$`)
+	envKey       = core.NewPattern(`^[A-Za-z0-9_][A-Za-z0-9_-]*$`)
 )
 
 // Validate refuses what no run could be given, with the attribute at fault.

@@ -2,7 +2,6 @@ package workspace
 
 import (
 	"context"
-	"regexp"
 	"strings"
 	"time"
 
@@ -52,7 +51,7 @@ func scanProject(r db.Row) (p Project, err error) {
 		&p.AgentPoolID, &p.AutoDestroyAfter, &p.CreatedAt, &p.Workspaces, &p.Teams)
 }
 
-var projectForm = regexp.MustCompile(`^[\pL\pN][\pL\pN _-]*$`)
+var projectForm = core.NewPattern(`^[\pL\pN][\pL\pN _-]*$`)
 
 const (
 	minProjectName = 3

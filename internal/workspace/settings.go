@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/url"
 	"path"
-	"regexp"
 	"strings"
 
 	"interlock/internal/core"
@@ -12,9 +11,9 @@ import (
 )
 
 var (
-	nameForm     = regexp.MustCompile(`^[A-Za-z0-9_.-]+$`)
-	versionForm  = regexp.MustCompile(`^(latest|v?[0-9]+\.[0-9]+\.[0-9]+([-+][0-9A-Za-z.+-]+)?|[~<>=!0-9][~<>=!, 0-9.A-Za-z+-]*)$`)
-	durationForm = regexp.MustCompile(`^[0-9]{1,4}[dh]$`)
+	nameForm     = core.NewPattern(`^[A-Za-z0-9_.-]+$`)
+	versionForm  = core.NewPattern(`^(latest|v?[0-9]+\.[0-9]+\.[0-9]+([-+][0-9A-Za-z.+-]+)?|[~<>=!0-9][~<>=!, 0-9.A-Za-z+-]*)$`)
+	durationForm = core.NewPattern(`^[0-9]{1,4}[dh]$`)
 )
 
 // Bounds of settings, in bytes and items.

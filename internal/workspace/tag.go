@@ -2,7 +2,6 @@ package workspace
 
 import (
 	"context"
-	"regexp"
 
 	"interlock/internal/authz"
 	"interlock/internal/core"
@@ -35,7 +34,7 @@ const (
 	maxTagsAtOnce = 100
 )
 
-var tagForm = regexp.MustCompile(`^[\pL\pN_]([\pL\pN _:.=+/@-]*[\pL\pN_:.=+/@-])?$`)
+var tagForm = core.NewPattern(`^[\pL\pN_]([\pL\pN _:.=+/@-]*[\pL\pN_:.=+/@-])?$`)
 
 // bindMode says how new bindings meet the old.
 type bindMode int
