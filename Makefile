@@ -14,6 +14,9 @@ LINT := $(GO) tool -modfile=tools/lint/go.mod
 # five times for all the tests, and no two goroutines ever share a connection.
 RACE := -race $(foreach p,sqlite/lib libc memory,-gcflags=modernc.org/$(p)=-race=false)
 
+# The supervisor of engines, which goes into the server's binary.
+SEAL := CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o internal/executor/seal.bin ./cmd/seal
+
 .DEFAULT_GOAL := help
 .PHONY: help build demo engine legacy deps generate fmt check lint vuln test test-short bench model chaos cover
 
@@ -21,7 +24,8 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 build: ## build bin/interlock, one static binary
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/interlock ./cmd/interlock
+	$(SEAL)
+	CGO_ENABLED=0 $(GO) build -tags seal -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/interlock ./cmd/interlock
 
 demo: build ## run the quickstart on a fresh server; ARGS=--exit stops it at the end
 	@$(GO) run ./tools/demo $(ARGS)
@@ -62,6 +66,7 @@ vuln: ## look for known vulnerabilities in what the binary calls (needs the netw
 
 # One build after the other: each takes all cores by itself.
 test: deps ## run all tests: both databases, real engines, old and new clients, browser
+	@$(SEAL)
 	@set -e; \
 	INTERLOCK_TEST_TOFU=$$(tools/engine.sh); \
 	INTERLOCK_TEST_TF011=$$(tools/legacy.sh tf011); \
@@ -70,7 +75,7 @@ test: deps ## run all tests: both databases, real engines, old and new clients, 
 	INTERLOCK_TEST_S3=$$(tools/s3.sh); \
 	export INTERLOCK_TEST_TOFU INTERLOCK_TEST_TF011 INTERLOCK_TEST_TF012 INTERLOCK_TEST_PROVIDER INTERLOCK_TEST_S3; \
 	command -v terraform >/dev/null || export INTERLOCK_ENGINE_PATH=$$INTERLOCK_TEST_TOFU; \
-	nice tools/with-postgres.sh $(GO) test $(RACE) -timeout 18m $(ARGS) $(PKG)
+	nice tools/with-postgres.sh $(GO) test -tags seal $(RACE) -timeout 18m $(ARGS) $(PKG)
 	@if [ -z "$(ARGS)" ] && [ "$(PKG)" = ./... ]; then $(MAKE) conformance CONFORMANCE=-quick; fi
 
 conformance: build ## run the vendor's client's own tests and hold them against the list (CONFORMANCE=-tfe: with administration)
@@ -86,7 +91,8 @@ model: ## walk 100,000 random steps beside the reference model of a run's life
 	$(GO) test ./internal/run -run TheServiceFollowsTheModel -count 1 -v -timeout 30m -model-steps 100000 $(ARGS)
 
 chaos: ## run the long crash and failure tests (TestChaos...)
-	INTERLOCK_TEST_CHAOS=1 tools/with-postgres.sh $(GO) test -run '^TestChaos' -count 1 -timeout 60m -v $(ARGS) $(PKG)
+	@$(SEAL)
+	INTERLOCK_TEST_CHAOS=1 tools/with-postgres.sh $(GO) test -tags seal -run '^TestChaos' -count 1 -timeout 60m -v $(ARGS) $(PKG)
 
 cover: ## measure what the tests cover, all packages together
 	tools/with-postgres.sh $(GO) test -coverpkg ./internal/... -coverprofile coverage.out $(ARGS) $(PKG)

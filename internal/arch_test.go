@@ -19,7 +19,7 @@ var floors = map[string]int{
 	// The vocabulary.
 	"core": 0,
 	// The kit: what any server needs.
-	"bus": 1, "db": 1, "jsonapi": 1, "outbound": 1, "tarball": 1, "tfdata": 1,
+	"bus": 1, "db": 1, "jsonapi": 1, "outbound": 1, "seal": 1, "tarball": 1, "tfdata": 1,
 	"secret": 2, "authz": 2, "jobs": 2, "executor": 2,
 	"audit": 3, "mail": 3, "blob": 3, "web": 4,
 	// The spine: what a run is made of, each above what it needs.

@@ -11,7 +11,7 @@ import (
 	"syscall"
 
 	"interlock/internal/app"
-	"interlock/internal/executor"
+	"interlock/internal/seal"
 )
 
 // version is set when the binary is built.
@@ -56,7 +56,7 @@ func run(args []string) int {
 	case "version", "--version", "-v":
 		fmt.Println("interlock", version)
 	case "sandbox-exec": // how the server starts an engine
-		return executor.SandboxExecMain(args[1:])
+		return seal.Main(args[1:])
 	case "help", "--help", "-h":
 		fmt.Print(usage)
 	default:

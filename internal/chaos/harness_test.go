@@ -44,7 +44,11 @@ var built = sync.OnceValues(func() (string, error) {
 	}
 	builtIn = dir
 	program := filepath.Join(dir, "interlock")
-	out, err := exec.Command("go", "build", "-o", program, "interlock/cmd/interlock").CombinedOutput()
+	args := []string{"build", "-o", program}
+	if _, err := os.Stat("../executor/seal.bin"); err == nil {
+		args = append(args, "-tags", "seal")
+	}
+	out, err := exec.Command("go", append(args, "interlock/cmd/interlock")...).CombinedOutput()
 	if err != nil {
 		return program, fmt.Errorf("build the program: %w\n%s", err, out)
 	}

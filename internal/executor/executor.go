@@ -30,11 +30,11 @@ type Config struct {
 // an area at a time.
 type Executor struct {
 	cfg     Config
-	wrapper string // the script that tfexec takes for the engine
+	wrapper string // what tfexec takes for the engine
 	schemas sync.Mutex
 }
 
-// New prepares DataDir/engines for use. It starts no process.
+// New prepares DataDir/engines for use.
 func New(cfg Config) (*Executor, error) {
 	if cfg.Limits.NoNetwork && cfg.Sandbox.name == "none" {
 		return nil, core.Errorf(core.Unavailable, "setting run-network: none needs a sandbox; sandbox none cannot keep runs from the network (allowed: host, or sandbox bwrap or landlock)")
@@ -53,7 +53,10 @@ func New(cfg Config) (*Executor, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
-	w, err := installWrapper(dir)
+	w, err := installSupervisor(dir)
+	if w == "" && err == nil {
+		w, err = installWrapper(dir)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -12,11 +12,12 @@ import (
 	"time"
 
 	"interlock/internal/core"
+	"interlock/internal/seal"
 )
 
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "sandbox-exec" {
-		os.Exit(SandboxExecMain(os.Args[2:]))
+		os.Exit(seal.Main(os.Args[2:]))
 	}
 	os.Exit(m.Run())
 }
@@ -168,7 +169,7 @@ func (w *world) outputs(state []byte) map[string]any {
 }
 
 // alive counts the processes of the area.
-func (w *world) alive() int { return len(family(w.area.nonce + ".")) }
+func (w *world) alive() int { return len(seal.Family(w.area.nonce + ".")) }
 
 const ledger = `
 variable "ledger" {}

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"interlock/internal/seal"
 )
 
 // server is a process that applies what was planned in the world's area.
@@ -56,15 +58,15 @@ func TestChaosSandboxEndsWithItsServer(t *testing.T) {
 			time.Sleep(after)
 			_ = cmd.Process.Kill()
 			_ = cmd.Wait()
-			var left []proc
+			var left []seal.Proc
 			for end := time.Now().Add(15 * time.Second); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
-				if left = family(w.area.nonce + "."); len(left) == 0 {
+				if left = seal.Family(w.area.nonce + "."); len(left) == 0 {
 					break
 				}
 			}
 			for _, p := range left {
-				args, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.pid))
-				t.Errorf("killed %s after the start: process %d, child of %d, is left: %q", after, p.pid, p.ppid, args)
+				args, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.PID))
+				t.Errorf("killed %s after the start: process %d, child of %d, is left: %q", after, p.PID, p.PPID, args)
 			}
 			if t.Failed() {
 				return

@@ -20,28 +20,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"interlock/internal/core"
+	"interlock/internal/seal"
 )
-
-// wrapperText stands in for the engine. tfexec asks a binary for its version
-// before much else, which costs a process start each time; the script answers
-// that itself. It is the same for every run: what differs is in INTERLOCK_DIR,
-// and what is secret goes from the file there straight into the sandbox.
-const wrapperText = `#!/bin/sh
-if [ "$1" = version ]; then printf '%s\n' "$INTERLOCK_VERSION"; exit 0; fi
-if [ -z "$INTERLOCK_SPLIT" ]; then exec 2>&1; fi
-exec "$INTERLOCK_SELF" sandbox-exec "$@"
-`
-
-func installWrapper(dir string) (string, error) {
-	name := filepath.Join(dir, "run.sh")
-	if b, err := os.ReadFile(name); err == nil && string(b) == wrapperText {
-		return name, nil
-	}
-	if err := writeFile(name, []byte(wrapperText)); err != nil {
-		return "", fmt.Errorf("install wrapper: %w", err)
-	}
-	return name, os.Chmod(name, 0o755)
-}
 
 // call is one start of the engine.
 type call struct {
@@ -89,11 +69,11 @@ func (x *Executor) do(ctx context.Context, c call) (outcome, error) {
 		return outcome{exit: -1}, err
 	}
 	env := map[string]string{
-		"PATH": runPath, markVar: mark, "INTERLOCK_DIR": dir, "INTERLOCK_ENGINE": x.cfg.Sandbox.enginePath(s.Engine.Path),
+		"PATH": runPath, seal.MarkVar: mark, "INTERLOCK_DIR": dir, "INTERLOCK_ENGINE": x.cfg.Sandbox.enginePath(s.Engine.Path),
 		"INTERLOCK_VERSION": string(version), "INTERLOCK_BWRAP": x.cfg.Sandbox.bwrap, "INTERLOCK_SELF": x.cfg.Sandbox.self,
 	}
 	if s.Lease != "" {
-		env[leaseVar] = s.Lease
+		env[seal.LeaseVar] = s.Lease
 	}
 	if c.split {
 		env["INTERLOCK_SPLIT"] = "1"
@@ -103,7 +83,7 @@ func (x *Executor) do(ctx context.Context, c call) (outcome, error) {
 		if err != nil {
 			return outcome{exit: -1}, err
 		}
-		env[limitsVar], env[areaVar] = string(limits), s.Area.dir
+		env[seal.LimitsVar], env[seal.AreaVar] = string(limits), s.Area.dir
 	}
 	if err := tf.SetEnv(env); err != nil {
 		return outcome{exit: -1}, err
@@ -132,7 +112,7 @@ func (x *Executor) do(ctx context.Context, c call) (outcome, error) {
 	if err != nil {
 		return out, err
 	}
-	if b, err := os.ReadFile(filepath.Join(dir, limitFile)); err == nil && out.err != nil {
+	if b, err := os.ReadFile(filepath.Join(dir, seal.LimitFile)); err == nil && out.err != nil {
 		out.limit = "The run was ended because " + string(b) + "."
 	}
 	return out, os.RemoveAll(dir)
@@ -181,13 +161,13 @@ func (x *Executor) await(ctx context.Context, s *Spec, mark string, done <-chan 
 		case <-retry:
 			// It may not have got as far as the engine yet.
 			retry = nil
-			if p, ok := engineOf(mark, x.cfg.Sandbox.enginePath(s.Engine.Path)); !ok || p.signal(unix.SIGINT) != nil {
+			if p, ok := seal.EngineOf(mark, x.cfg.Sandbox.enginePath(s.Engine.Path)); !ok || p.Signal(unix.SIGINT) != nil {
 				retry = time.After(2 * time.Millisecond)
 			}
 			continue
 		}
 		out.killed = true
-		clean := killFamily(mark, 10*time.Second)
+		clean := seal.KillFamily(mark, 10*time.Second)
 		select {
 		case err := <-done:
 			return end(err)
@@ -208,7 +188,7 @@ func (x *Executor) emptied(dir, mark string) bool {
 	if gone, known := awaitNamespace(dir, 2*time.Second); known && gone {
 		return true
 	}
-	if !killFamily(mark, 10*time.Second) {
+	if !seal.KillFamily(mark, 10*time.Second) {
 		return false
 	}
 	gone, known := awaitNamespace(dir, 10*time.Second)
@@ -237,7 +217,7 @@ func namespaceGone(dir string) (gone, known bool) {
 	if json.Unmarshal(b, &info) != nil || info.Child == 0 || info.NS == 0 {
 		return false, false
 	}
-	if _, alive := readProc(info.Child); !alive {
+	if _, alive := seal.ReadProc(info.Child); !alive {
 		return true, true
 	}
 	ns, err := os.Readlink(filepath.Join("/proc", strconv.Itoa(info.Child), "ns", "pid"))
@@ -304,7 +284,7 @@ func (x *Executor) view(c *call, mark string) view {
 	for k, val := range c.env {
 		v.env[k] = val
 	}
-	v.env[markVar], v.env["TF_IN_AUTOMATION"], v.env["TF_INPUT"], v.env["CHECKPOINT_DISABLE"] = mark, "1", "0", "1"
+	v.env[seal.MarkVar], v.env["TF_IN_AUTOMATION"], v.env["TF_INPUT"], v.env["CHECKPOINT_DISABLE"] = mark, "1", "0", "1"
 	return v
 }
 
@@ -357,7 +337,7 @@ func identifier(s string) bool {
 // Reap ends whatever still runs of an area after the server itself had died,
 // and proves that nothing is left.
 func (x *Executor) Reap(a *Area) error {
-	if !killFamily(a.nonce+".", 10*time.Second) {
+	if !seal.KillFamily(a.nonce+".", 10*time.Second) {
 		return core.Errorf(core.Unavailable, "processes of the run are still there after SIGKILL")
 	}
 	es, err := os.ReadDir(a.path("meta"))

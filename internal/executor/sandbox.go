@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"interlock/internal/core"
+	"interlock/internal/seal"
 )
 
 // Sandbox is a level of isolation that was seen to work on this machine.
@@ -175,7 +176,7 @@ func detectLandlock(self string) (Sandbox, error) {
 	if err := os.WriteFile(secret, []byte("x"), 0o644); err != nil {
 		return Sandbox{}, err
 	}
-	spec := sealSpec{Landlock: true, Engine: "/bin/sh", Dir: "/", Env: []string{"PATH=" + runPath}}
+	spec := seal.Spec{Landlock: true, Engine: "/bin/sh", Dir: "/", Env: []string{"PATH=" + runPath}}
 	spec.RO = append(hostDirs(), hostFiles()...)
 	b, err := json.Marshal(spec)
 	if err != nil {
@@ -214,7 +215,7 @@ type view struct {
 func (s Sandbox) arguments(v view) ([]byte, error) {
 	if s.name != "bwrap" {
 		v.env["TMPDIR"] = v.tmp
-		spec := sealSpec{Landlock: s.name == "landlock", NoNetwork: v.cut, Engine: v.engine, Dir: v.dir}
+		spec := seal.Spec{Landlock: s.name == "landlock", NoNetwork: v.cut, Engine: v.engine, Dir: v.dir}
 		spec.RO = slices.Concat(hostDirs(), hostFiles(), v.ro, []string{v.engine})
 		spec.RW = append(slices.Clone(v.rw), v.tmp)
 		for k, val := range v.env {

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"interlock/internal/core"
+	"interlock/internal/seal"
 )
 
 func provisioner(resource, command string) string {
@@ -158,11 +159,11 @@ func TestStragglersAreEnded(t *testing.T) {
 // binary leave, known by their arguments since some shed their environment.
 func sleepers() map[int]string {
 	out := map[int]string{}
-	for _, p := range table() {
-		b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.pid))
+	for _, p := range seal.Table() {
+		b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.PID))
 		if s := strings.ReplaceAll(string(b), "\x00", " "); strings.HasPrefix(s, "sleep 30") {
-			cg, _ := os.Readlink(fmt.Sprintf("/proc/%d/cwd", p.pid))
-			out[p.pid] = cg
+			cg, _ := os.Readlink(fmt.Sprintf("/proc/%d/cwd", p.PID))
+			out[p.PID] = cg
 		}
 	}
 	return out

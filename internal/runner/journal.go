@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"interlock/internal/core"
-	"interlock/internal/executor"
 	"interlock/internal/run"
+	"interlock/internal/seal"
 )
 
 // An agent writes each claim down before it begins, and copies the log beside
@@ -41,7 +41,7 @@ func (r *Runner) leaseFile(phase core.ID) string {
 
 func (r *Runner) hold(phase core.ID, since time.Time) {
 	if f := r.leaseFile(phase); f != "" {
-		if err := executor.KeepLease(f, since, supervised); err != nil {
+		if err := seal.KeepLease(f, since, supervised); err != nil {
 			slog.Warn("note the lease", "phase", phase, "err", err)
 		}
 	}

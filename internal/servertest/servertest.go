@@ -40,7 +40,7 @@ import (
 	"interlock/internal/authz"
 	"interlock/internal/core"
 	"interlock/internal/db"
-	"interlock/internal/executor"
+	"interlock/internal/seal"
 )
 
 // The first administrator of every server that this package starts.
@@ -57,7 +57,7 @@ const Password = "a password of theirs"
 // level warning and above are shown; INTERLOCK_TEST_LOG=debug shows all.
 func Main(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "sandbox-exec" {
-		os.Exit(executor.SandboxExecMain(os.Args[2:]))
+		os.Exit(seal.Main(os.Args[2:]))
 	}
 	level := slog.LevelWarn
 	if v := os.Getenv("INTERLOCK_TEST_LOG"); v != "" {

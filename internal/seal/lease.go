@@ -1,4 +1,4 @@
-package executor
+package seal
 
 import (
 	"os"
@@ -8,7 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const leaseVar = "INTERLOCK_LEASE" // file with the end of the lease, for the supervisor
+// LeaseVar names the file with the end of the lease, for the supervisor.
+const LeaseVar = "INTERLOCK_LEASE"
 
 // boot is the time since the machine's start, suspended or not: the same for
 // all processes, and no setting of the clock changes it.

@@ -1,4 +1,4 @@
-package executor
+package seal
 
 import (
 	"bytes"
@@ -11,53 +11,52 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const (
-	markVar   = "INTERLOCK_PHASE"
-	oNonblock = unix.O_NONBLOCK | unix.O_NOCTTY
-)
+// MarkVar is the environment variable that marks every process of a phase.
+const MarkVar = "INTERLOCK_PHASE"
 
-// proc is one line of the process table.
-type proc struct {
-	pid, ppid int
-	start     uint64 // ticks since boot; with pid it names a process for good
+// Proc is one line of the process table.
+type Proc struct {
+	PID, PPID int
+	start     uint64 // ticks since boot; with PID it names a process for good
 }
 
-// table reads every process that has not ended. Zombies are left out: they
+// Table reads every process that has not ended. Zombies are left out: they
 // cannot do anything.
-func table() []proc {
+func Table() []Proc {
 	d, err := os.Open("/proc")
 	if err != nil {
 		return nil
 	}
 	defer d.Close()
 	names, _ := d.Readdirnames(-1)
-	out := make([]proc, 0, len(names))
+	out := make([]Proc, 0, len(names))
 	for _, n := range names {
 		pid, err := strconv.Atoi(n)
 		if err != nil {
 			continue
 		}
-		if p, ok := readProc(pid); ok {
+		if p, ok := ReadProc(pid); ok {
 			out = append(out, p)
 		}
 	}
 	return out
 }
 
-func readProc(pid int) (proc, bool) {
+// ReadProc looks at one process; false if it has ended.
+func ReadProc(pid int) (Proc, bool) {
 	b, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
 	if err != nil {
-		return proc{}, false
+		return Proc{}, false
 	}
 	// The name stands in parentheses and may hold anything.
 	_, rest, ok := strings.Cut(string(b[bytes.LastIndexByte(b, ')')+1:]), " ")
 	f := strings.Fields(rest)
 	if !ok || len(f) < 20 || f[0] == "Z" || f[0] == "X" {
-		return proc{}, false
+		return Proc{}, false
 	}
-	ppid, _ := strconv.Atoi(f[1])
+	PPID, _ := strconv.Atoi(f[1])
 	start, _ := strconv.ParseUint(f[19], 10, 64)
-	return proc{pid, ppid, start}, true
+	return Proc{pid, PPID, start}, true
 }
 
 // marked tells whether a process was started with the mark. mark is a whole
@@ -67,7 +66,7 @@ func marked(pid int, mark string) bool {
 	if err != nil {
 		return false
 	}
-	want := []byte(markVar + "=" + mark)
+	want := []byte(MarkVar + "=" + mark)
 	for v := range bytes.SplitSeq(b, []byte{0}) {
 		if bytes.HasPrefix(v, want) && (len(v) == len(want) || strings.HasSuffix(mark, ".")) {
 			return true
@@ -82,28 +81,28 @@ func argv0(pid int) string {
 	return s
 }
 
-// family finds the processes that carry the mark and all their descendants,
+// Family finds the processes that carry the mark and all their descendants,
 // oldest first. The first is the one that the server itself started, as long
 // as that lives.
-func family(mark string) []proc {
-	all := table()
+func Family(mark string) []Proc {
+	all := Table()
 	in := map[int]bool{}
 	for _, p := range all {
-		if p.pid != os.Getpid() && marked(p.pid, mark) {
-			in[p.pid] = true
+		if p.PID != os.Getpid() && marked(p.PID, mark) {
+			in[p.PID] = true
 		}
 	}
 	for grown := len(in) > 0; grown; {
 		grown = false
 		for _, p := range all {
-			if in[p.ppid] && !in[p.pid] && p.pid != os.Getpid() {
-				in[p.pid], grown = true, true
+			if in[p.PPID] && !in[p.PID] && p.PID != os.Getpid() {
+				in[p.PID], grown = true, true
 			}
 		}
 	}
-	var out []proc
+	var out []Proc
 	for _, p := range all {
-		if in[p.pid] {
+		if in[p.PID] {
 			out = append(out, p)
 		}
 	}
@@ -111,7 +110,7 @@ func family(mark string) []proc {
 	return out
 }
 
-func sortProcs(ps []proc) {
+func sortProcs(ps []Proc) {
 	for i := range ps {
 		for j := i; j > 0 && older(ps[j], ps[j-1]); j-- {
 			ps[j], ps[j-1] = ps[j-1], ps[j]
@@ -119,43 +118,43 @@ func sortProcs(ps []proc) {
 	}
 }
 
-func older(a, b proc) bool {
-	return a.start < b.start || a.start == b.start && a.pid < b.pid
+func older(a, b Proc) bool {
+	return a.start < b.start || a.start == b.start && a.PID < b.PID
 }
 
-// engineOf finds the engine's own process: the oldest of the family that was
+// EngineOf finds the engine's own process: the oldest of the Family that was
 // started by the engine's path.
-func engineOf(mark, engine string) (proc, bool) {
-	for _, p := range family(mark) {
-		if argv0(p.pid) == engine {
+func EngineOf(mark, engine string) (Proc, bool) {
+	for _, p := range Family(mark) {
+		if argv0(p.PID) == engine {
 			return p, true
 		}
 	}
-	return proc{}, false
+	return Proc{}, false
 }
 
-// signal sends sig to exactly this process, never to another that has taken
+// Signal sends sig to exactly this process, never to another that has taken
 // over its number.
-func (p proc) signal(sig unix.Signal) error {
-	fd, err := unix.PidfdOpen(p.pid, 0)
+func (p Proc) Signal(sig unix.Signal) error {
+	fd, err := unix.PidfdOpen(p.PID, 0)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = unix.Close(fd) }()
-	if now, ok := readProc(p.pid); !ok || now.start != p.start {
+	if now, ok := ReadProc(p.PID); !ok || now.start != p.start {
 		return unix.ESRCH
 	}
 	return unix.PidfdSendSignal(fd, sig, nil, 0)
 }
 
-// killFamily kills until nothing with the mark is left, or time is up. The
+// KillFamily kills until nothing with the mark is left, or time is up. The
 // oldest goes last and is asked first: if it is our supervisor, all the others
 // are its children by then, and only it can tell for certain that none is
 // left. A look at the process table can miss one whose parent dies meanwhile.
-func killFamily(mark string, within time.Duration) bool {
+func KillFamily(mark string, within time.Duration) bool {
 	deadline := time.Now().Add(within)
 	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
-		ps := family(mark)
+		ps := Family(mark)
 		if len(ps) == 0 {
 			return true
 		}
@@ -166,7 +165,7 @@ func killFamily(mark string, within time.Duration) bool {
 			sig = unix.SIGTERM
 		}
 		for _, p := range ps {
-			_ = p.signal(sig) // gone is as good
+			_ = p.Signal(sig) // gone is as good
 		}
 		if time.Now().After(deadline) {
 			return false
