@@ -199,7 +199,7 @@ func (s *Server) listen(context.Context) (err error) {
 // mounts them.
 func (s *Server) wire(ctx context.Context) error {
 	s.metrics = newMetrics(s.db)
-	s.signer = &web.Signer{Box: s.box, Base: s.URL, Now: time.Now}
+	s.signer = &web.Signer{Box: s.box, Base: s.URL, Now: s.db.Now}
 	s.accounts = &account.Service{DB: s.db, Box: s.box}
 	s.workspaces = &workspace.Service{DB: s.db, Bus: s.bus, DefaultEngine: s.defaultEngine}
 	s.variables = &variable.Service{DB: s.db, Box: s.box, Workspaces: s.workspaces}

@@ -31,7 +31,11 @@ type DB struct {
 	lite *litePool     // the one writer connection; nil on PostgreSQL
 	read *litePool     // SQLite readers, which never wait for the writer
 	pg   *pgxpool.Pool // nil on SQLite
-	Now  func() time.Time
+	// Now tells the time: on PostgreSQL the database server's own, which is the
+	// same for every server of the installation.
+	Now func() time.Time
+	// stop ends what runs beside; nil on SQLite.
+	stop func()
 
 	commits atomic.Int64 // on SQLite
 }
@@ -50,6 +54,16 @@ func Open(ctx context.Context, dsn string) (*DB, error) {
 			pool.Close()
 			return nil, err
 		}
+		c, err := newClock(ctx, pool)
+		if err != nil {
+			pool.Close()
+			return nil, fmt.Errorf("open postgres: %w", err)
+		}
+		d.Now = c.now
+		beside, cancel := context.WithCancel(context.Background())
+		ended := make(chan struct{})
+		go func() { defer close(ended); c.run(beside) }()
+		d.stop = func() { cancel(); <-ended }
 	} else {
 		var err error
 		dsn = strings.TrimPrefix(dsn, "sqlite:")
@@ -126,6 +140,7 @@ const readers = 8
 // Close waits for open transactions and closes the pools.
 func (d *DB) Close() error {
 	if d.pg != nil {
+		d.stop()
 		d.pg.Close()
 		return nil
 	}
