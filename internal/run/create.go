@@ -157,6 +157,7 @@ func (s *Service) Queue(ctx context.Context, decide func(context.Context, *db.Tx
 
 // Sweep does what hints may have missed.
 func (s *Service) Sweep(ctx context.Context) (err error) {
+	err = s.age(ctx)
 	for _, f := range s.Sweeps {
 		err = errors.Join(err, f(ctx))
 	}

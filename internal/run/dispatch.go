@@ -64,7 +64,7 @@ func (s *Service) claimOne(ctx context.Context, node string, pool core.ID) (work
 		work, moved = nil, nil
 		ids, err := db.All(ctx, tx, db.ID, `SELECT id FROM phase p WHERE status = 'queued' AND pool_id = $1 AND `+servedBy+`
 			AND NOT EXISTS (SELECT 1 FROM run r JOIN organization o ON o.id = r.org_id WHERE r.id = p.run_id AND o.disabled)
-			ORDER BY class, queued_at LIMIT 1`+tx.ForClaim(), pool)
+			ORDER BY class, turn, queued_at LIMIT 1`+tx.ForClaim(), pool)
 		if err != nil || len(ids) == 0 {
 			return err
 		}
@@ -436,8 +436,7 @@ func (s *Service) PlanLost(ctx context.Context, l Lost) error {
 		if err := s.advance(ctx, tx, r, core.Requeue, cause{"worker-lost", "The worker that planned it was lost; it is planned again."}); err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, `UPDATE phase SET status = 'queued', lease_until = NULL, queued_at = $2 WHERE id = $1`, l.Phase.ID, tx.Now())
-		return err
+		return queuePhase(ctx, tx, r.ID, PlanPhase)
 	})
 }
 

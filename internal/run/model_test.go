@@ -44,7 +44,7 @@ type modelRun struct {
 	planState            int // state counter that the plan was made from
 	planned              bool
 	cancelAsked          time.Time
-	queuedAt             int // step, orders the job queue
+	queuedAt             int // orders the job queue
 	epoch                int64
 	phase                core.ID
 	plans                int // claims of the plan
@@ -68,9 +68,13 @@ func (r *modelRun) queued() bool {
 type model struct {
 	now  time.Time
 	step int
+	line int // phases queued so far
 	wss  []*modelWorkspace
 	runs []*modelRun
 }
+
+// tick is the next place in line.
+func (m *model) tick() int { m.line++; return m.line }
 
 // settle lets the head of the queue begin.
 func (m *model) settle(w *modelWorkspace) {
@@ -79,7 +83,7 @@ func (m *model) settle(w *modelWorkspace) {
 			continue
 		}
 		if r.status == core.Pending && w.lock == "" {
-			w.lock, r.status, r.queuedAt = string(r.id), core.PlanQueued, m.step
+			w.lock, r.status, r.queuedAt = string(r.id), core.PlanQueued, m.tick()
 		}
 		if r.status == core.Pending {
 			return
@@ -109,7 +113,7 @@ func (m *model) confirmable(r *modelRun) bool {
 }
 
 func (m *model) confirm(r *modelRun) {
-	r.status, r.queuedAt = core.ApplyQueued, m.step
+	r.status, r.queuedAt = core.ApplyQueued, m.tick()
 }
 
 // next is the phase that a worker must get: applies, plans of the queue,
@@ -189,8 +193,10 @@ func newWorld(t *testing.T, dsn string) *world {
 
 // addWorkspace makes a workspace with an uploaded configuration that nobody
 // will unpack.
-func (w *world) addWorkspace(name string) core.ID {
-	v, err := w.ws.Create(w.owner, "owner", "", workspace.Workspace{Name: name, AllowDestroyPlan: true})
+func (w *world) addWorkspace(name string) core.ID { return w.addWorkspaceOf("owner", name) }
+
+func (w *world) addWorkspaceOf(org, name string) core.ID {
+	v, err := w.ws.Create(w.owner, org, "", workspace.Workspace{Name: name, AllowDestroyPlan: true})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -377,7 +383,7 @@ func (w *world) create(m *model, rng *rand.Rand) string {
 	ws.runs = append(ws.runs, x)
 	m.runs = append(m.runs, x)
 	if planOnly || save {
-		x.status, x.queuedAt = core.PlanQueued, m.step
+		x.status, x.queuedAt = core.PlanQueued, m.tick()
 	} else {
 		m.settle(ws)
 	}
@@ -630,7 +636,7 @@ func (w *world) lose(m *model, rng *rand.Rand) string {
 		case r.plans >= 2:
 			m.end(r, core.Errored)
 		default:
-			r.status, r.queuedAt = core.PlanQueued, m.step
+			r.status, r.queuedAt = core.PlanQueued, m.tick()
 		}
 	}
 	return "crash"

@@ -86,12 +86,6 @@ func insertPhases(ctx context.Context, tx *db.Tx, r Run, pool core.ID) error {
 	return err
 }
 
-// queuePhase hands a phase to the workers.
-func queuePhase(ctx context.Context, tx *db.Tx, run core.ID, kind PhaseKind) error {
-	_, err := tx.Exec(ctx, `UPDATE phase SET status = 'queued', queued_at = $3 WHERE run_id = $1 AND kind = $2`, run, kind, tx.Now())
-	return err
-}
-
 func loadPhase(ctx context.Context, tx *db.Tx, id core.ID) (Phase, error) {
 	return db.One(ctx, tx, scanPhase, `SELECT `+phaseColumns+` FROM phase p WHERE p.id = $1`, id)
 }

@@ -138,12 +138,12 @@ func (s *Service) v2Queue(r *http.Request) (*jsonapi.Doc, error) {
 		seen, arg := visible(ctx, 2)
 		ps, err := db.All(ctx, tx, func(row db.Row) (x place, err error) { return x, row.Scan(&x.run, &x.n) }, `
 			SELECT q.id, q.n FROM (
-				SELECT r.id, r.workspace_id, p.status, p.class, p.queued_at,
-					CASE WHEN p.status = 'running' THEN 0 ELSE row_number() OVER (PARTITION BY p.status ORDER BY p.class, p.queued_at) END AS n
+				SELECT r.id, r.workspace_id, p.status, p.class, p.turn, p.queued_at,
+					CASE WHEN p.status = 'running' THEN 0 ELSE row_number() OVER (PARTITION BY p.status ORDER BY p.class, p.turn, p.queued_at) END AS n
 				FROM phase p JOIN run r ON r.id = p.run_id
 				WHERE p.status IN ('queued', 'running') AND r.org_id = $1) q
 			JOIN run r ON r.id = q.id WHERE `+seen+`
-			ORDER BY q.n, q.class, q.queued_at`, o, arg)
+			ORDER BY q.n, q.class, q.turn, q.queued_at`, o, arg)
 		if err != nil {
 			return err
 		}

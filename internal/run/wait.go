@@ -105,8 +105,8 @@ func (s *Service) queueOf(ctx context.Context, tx *db.Tx, vs []View) (q queue, e
 	}
 	if len(phases) > 0 {
 		q.slots = int64(s.Slots())
-		if err := counts(`SELECT me.id, (SELECT count(*) FROM phase p WHERE p.status = 'queued' AND p.pool_id = me.pool_id AND p.id <> me.id
-			AND (p.class < me.class OR p.class = me.class AND p.queued_at < me.queued_at)) FROM phase me WHERE me.id IN (`+db.In(1, len(phases))+`)`, phases); err != nil {
+		if err := counts(`SELECT b.id, (SELECT count(*) FROM phase a WHERE a.status = 'queued' AND a.pool_id = b.pool_id AND a.id <> b.id
+			AND `+goesBefore+`) FROM phase b WHERE b.id IN (`+db.In(1, len(phases))+`)`, phases); err != nil {
 			return q, err
 		}
 		if q.busy, err = db.One(ctx, tx, db.Int, `SELECT count(*) FROM phase WHERE status = 'running' AND pool_id = ''`); err != nil {
