@@ -23,7 +23,7 @@ func (s *Server) Signer() *web.Signer { return s.signer }
 
 // Retention is the service that deletes what has become too old.
 func (s *Server) Retention() *retention.Service {
-	return &retention.Service{DB: s.db, States: s.states, Configs: s.configs}
+	return &retention.Service{DB: s.db, Blobs: s.blobs, States: s.states, Configs: s.configs}
 }
 
 // DataDir is the directory that the server holds.

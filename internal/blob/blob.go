@@ -22,6 +22,7 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"github.com/minio/sio"
 	"gocloud.dev/blob"
@@ -309,4 +310,21 @@ func RedactAddress(address string) string {
 	}
 	u.RawQuery = ""
 	return u.Redacted()
+}
+
+// Each calls f with every object whose name begins with prefix, in the order of
+// their names, and when it was written by the store's own clock.
+func (s *Store) Each(ctx context.Context, prefix string, f func(name string, written time.Time) error) error {
+	for it := s.bucket.List(&blob.ListOptions{Prefix: prefix}); ; {
+		o, err := it.Next(ctx)
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return storeError(err)
+		}
+		if err := f(o.Key, o.ModTime); err != nil {
+			return err
+		}
+	}
 }

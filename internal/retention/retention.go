@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"interlock/internal/authz"
+	"interlock/internal/blob"
 	"interlock/internal/config"
 	"interlock/internal/core"
 	"interlock/internal/db"
@@ -20,6 +21,7 @@ import (
 // Service works the rules off.
 type Service struct {
 	DB      *db.DB
+	Blobs   *blob.Store
 	States  *state.Service
 	Configs *config.Service
 }
@@ -32,6 +34,11 @@ func (sweep) Kind() string { return "retention_sweep" }
 func (s *Service) Jobs(k *jobs.Kinds) {
 	jobs.On(k, func(ctx context.Context, _ sweep, _, _ int) error { return s.Sweep(ctx) })
 	jobs.Every(k, time.Hour, sweep{})
+	jobs.On(k, func(ctx context.Context, _ orphans, _, _ int) error {
+		_, err := s.Orphans(ctx)
+		return err
+	})
+	jobs.Every(k, 6*time.Hour, orphans{})
 }
 
 type rule struct {
