@@ -17,7 +17,7 @@ import (
 // the spine and the kit and no other leaf.
 var floors = map[string]int{
 	// The vocabulary.
-	"core": 0,
+	"core": 0, "fault": 0,
 	// The kit: what any server needs.
 	"bus": 1, "db": 1, "jsonapi": 1, "outbound": 1, "seal": 1, "tarball": 1, "tfdata": 1,
 	"secret": 2, "authz": 2, "jobs": 2, "executor": 2,

@@ -89,9 +89,6 @@ func (s *Service) Join(ctx context.Context, token string, known core.ID, name, a
 		if pool, err = s.poolOf(ctx, tx, token); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, `DELETE FROM agent WHERE last_ping_at < $1 AND NOT EXISTS (SELECT 1 FROM phase p WHERE p.node = agent.id AND p.status = 'running')`, tx.Now().Add(-24*time.Hour)); err != nil {
-			return err
-		}
 		if err := s.Accounts.UsedAgentToken(ctx, tx, token); err != nil {
 			return err
 		}
@@ -104,6 +101,30 @@ func (s *Service) Join(ctx context.Context, token string, known core.ID, name, a
 		return err
 	})
 	return agent, pool, err
+}
+
+// keptFor is how long an agent that is gone may come back as itself.
+const keptFor = 24 * time.Hour
+
+// Sweep forgets agents that have been gone for a day and have left no phase.
+func (s *Service) Sweep(ctx context.Context) error {
+	old := func(tx *db.Tx) (string, []any) {
+		return `FROM agent WHERE last_ping_at < $1 AND NOT EXISTS (SELECT 1 FROM phase p WHERE p.node = agent.id AND p.status = 'running')`, []any{tx.Now().Add(-keptFor)}
+	}
+	n := int64(0)
+	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) (err error) {
+		cond, args := old(tx)
+		n, err = db.One(ctx, tx, db.Int, `SELECT count(*) `+cond, args...)
+		return err
+	})
+	if err != nil || n == 0 {
+		return err
+	}
+	return s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
+		cond, args := old(tx)
+		_, err := tx.Exec(ctx, `DELETE `+cond, args...)
+		return err
+	})
 }
 
 // Seen checks that an agent is of the token's pool and notes that it is alive.

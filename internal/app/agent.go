@@ -34,6 +34,7 @@ type agentConfig struct {
 	Concurrency                                      int
 	Single                                           bool
 	Grace                                            time.Duration
+	Limits                                           executor.Limits // of every phase
 }
 
 // parseAgent reads the flags of an agent; INTERLOCK_AGENT_NAME, or
@@ -55,6 +56,14 @@ func parseAgent(args []string, env func(string) string, out io.Writer) (*agentCo
 	fs.StringVar(&c.EnginePath, "engine-path", "", "a terraform or tofu binary to offer as its own version")
 	fs.StringVar(&c.EngineMirror, "engine-mirror", "", "URL or directory from which engine versions are fetched")
 	fs.StringVar(&c.Sandbox, "sandbox", "auto", "isolation of runs: auto, bwrap, landlock, none")
+	limits := &Config{}
+	for _, s := range settings() {
+		if !strings.HasPrefix(s.name, "run-") {
+			continue
+		}
+		_ = s.set(limits, s.def)
+		fs.Var(limitFlag{s, limits}, s.name, s.help+" (default "+s.def+")")
+	}
 	fs.DurationVar(&c.Grace, "shutdown-grace", time.Hour, "how long phases may finish on SIGTERM; a second signal hands them back at once")
 	fs.StringVar(&c.LogFormat, "log-format", "text", "text or json")
 	fs.StringVar(&c.LogLevel, "log-level", "info", "debug, info, warn or error")
@@ -88,8 +97,18 @@ func parseAgent(args []string, env func(string) string, out io.Writer) (*agentCo
 	if bad != nil {
 		return nil, bad
 	}
+	c.Limits = limits.Limits
 	return c, c.check()
 }
+
+// limitFlag is a setting of the server that an agent has too.
+type limitFlag struct {
+	s    setting
+	into *Config
+}
+
+func (f limitFlag) String() string     { return "" }
+func (f limitFlag) Set(v string) error { return f.s.set(f.into, v) }
 
 func (c *agentConfig) check() error {
 	u, err := url.Parse(c.Address)
@@ -238,7 +257,7 @@ func (c *agentConfig) assemble() (r *runner.Runner, remote *runner.Remote, done 
 			return fail(err)
 		}
 	}
-	exec, err := executor.New(executor.Config{DataDir: c.WorkDir, Sandbox: box, CABundle: bundle})
+	exec, err := executor.New(executor.Config{DataDir: c.WorkDir, Sandbox: box, CABundle: bundle, Limits: c.Limits})
 	if err != nil {
 		return fail(err)
 	}

@@ -264,6 +264,7 @@ func (s *Server) wire(ctx context.Context) error {
 	s.tester = &moduletest.Worker{Service: tests, Exec: s.exec, Catalog: s.catalog, DefaultEngine: s.defaultEngine, Node: node,
 		Root: filepath.Join(s.cfg.DataDir, "tests"), Grace: s.cfg.ShutdownGrace}
 	pools := &agentpool.Service{DB: s.db, Accounts: s.accounts}
+	s.runs.Sweeps = append(s.runs.Sweeps, pools.Sweep)
 	rt := web.NewRouter(s.accounts.Identify, s.accounts.IdentifySession, strings.HasPrefix(s.URL, "https:"), s.metrics.observe)
 	rt.KeepBy(s.db.Version)
 	rt.LimitRate(s.accounts.RateLimit)

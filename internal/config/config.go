@@ -16,6 +16,7 @@ import (
 	"interlock/internal/blob"
 	"interlock/internal/core"
 	"interlock/internal/db"
+	"interlock/internal/fault"
 	"interlock/internal/jsonapi"
 	"interlock/internal/secret"
 	"interlock/internal/tarball"
@@ -184,6 +185,7 @@ func (s *Service) receive(ctx context.Context, id core.ID, body io.Reader, lengt
 	case putErr != nil && bad == nil:
 		return putErr
 	}
+	fault.Point("stored", id)
 	before := v.Object
 	if bad != nil {
 		err = s.refuse(ctx, id, bad)

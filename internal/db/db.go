@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -35,7 +36,8 @@ type DB struct {
 	// same for every server of the installation.
 	Now func() time.Time
 	// stop ends what runs beside; nil on SQLite.
-	stop func()
+	stop  func()
+	pulse *pulse // of PostgreSQL
 
 	commits atomic.Int64 // on SQLite
 }
@@ -59,11 +61,12 @@ func Open(ctx context.Context, dsn string) (*DB, error) {
 			pool.Close()
 			return nil, fmt.Errorf("open postgres: %w", err)
 		}
-		d.Now = c.now
+		d.Now, d.pulse = c.now, newPulse(pool.Config().ConnConfig)
 		beside, cancel := context.WithCancel(context.Background())
-		ended := make(chan struct{})
-		go func() { defer close(ended); c.run(beside) }()
-		d.stop = func() { cancel(); <-ended }
+		var both sync.WaitGroup
+		both.Go(func() { c.run(beside) })
+		both.Go(func() { d.pulse.run(beside) })
+		d.stop = func() { cancel(); both.Wait() }
 	} else {
 		var err error
 		dsn = strings.TrimPrefix(dsn, "sqlite:")
@@ -181,7 +184,12 @@ func (d *DB) do(ctx context.Context, synced bool, f func(context.Context, *Tx) e
 	tx := &Tx{now: d.Now().UTC().Truncate(time.Microsecond)}
 	ctx = context.WithValue(ctx, inTx{}, true)
 	if d.pg != nil {
-		return translate(pgx.BeginFunc(ctx, d.pg, func(p pgx.Tx) error {
+		ctx, done, err := d.pulse.bound(ctx)
+		if err != nil {
+			return err
+		}
+		defer done()
+		return outage(ctx, pgx.BeginFunc(ctx, d.pg, func(p pgx.Tx) error {
 			if !synced {
 				if _, err := p.Exec(ctx, "SET LOCAL synchronous_commit = off"); err != nil {
 					return err
@@ -221,8 +229,13 @@ func (d *DB) View(ctx context.Context, f func(context.Context, *Tx) error) (err 
 	tx := &Tx{now: d.Now().UTC().Truncate(time.Microsecond)}
 	ctx = context.WithValue(ctx, inTx{}, true)
 	if d.pg != nil {
+		ctx, done, err := d.pulse.bound(ctx)
+		if err != nil {
+			return err
+		}
+		defer done()
 		opt := pgx.TxOptions{AccessMode: pgx.ReadOnly, IsoLevel: pgx.RepeatableRead}
-		return translate(pgx.BeginTxFunc(ctx, d.pg, opt, func(p pgx.Tx) error { tx.pg = p; return f(ctx, tx) }))
+		return outage(ctx, pgx.BeginTxFunc(ctx, d.pg, opt, func(p pgx.Tx) error { tx.pg = p; return f(ctx, tx) }))
 	}
 	var t *sql.Tx
 	if tx.lite, t, err = d.read.begin(ctx, true); err != nil {
@@ -337,6 +350,18 @@ func (tx *Tx) ForClaim() string {
 	return ""
 }
 
+// outage is translate for a transaction on PostgreSQL under the context of
+// pulse.bound: if that ended because the database went away, this is the error,
+// whatever broke first.
+func outage(ctx context.Context, err error) error {
+	if away, ok := errors.AsType[*core.Error](context.Cause(ctx)); ok && err != nil {
+		if _, ours := errors.AsType[*core.Error](err); !ours {
+			return core.Wrap(err, away.Kind, away.Msg)
+		}
+	}
+	return translate(err)
+}
+
 // translate turns constraint failures and outages into core errors. It leaves
 // core errors as they are, so it may be applied at every layer.
 func translate(err error) error {
@@ -364,6 +389,9 @@ func translate(err error) error {
 	if e, ok := errors.AsType[*pgconn.ConnectError](err); ok {
 		return core.Wrap(e, core.Unavailable, "the database cannot be reached; try again")
 	}
+	if broken(err) {
+		return core.Wrap(err, core.Unavailable, "the connection to the database broke; try again")
+	}
 	if e, ok := errors.AsType[*sqlite.Error](err); ok {
 		switch e.Code() & 0xff {
 		case sqlite3.SQLITE_CONSTRAINT:
@@ -375,6 +403,8 @@ func translate(err error) error {
 			}
 		case sqlite3.SQLITE_FULL:
 			return core.Wrap(err, core.NoSpace, "the database is out of disk space")
+		case sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY:
+			return core.Wrap(err, core.Unavailable, "the database's file cannot be read or written; try again")
 		case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
 			return core.Wrap(err, core.Unavailable, "the database is busy; try again")
 		}

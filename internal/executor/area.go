@@ -130,12 +130,28 @@ func safeName(s string) bool {
 
 // writeFile puts data in place whole or not at all. The directory must be out
 // of any run's reach.
-func writeFile(name string, data []byte) error {
+func writeFile(name string, data []byte) error { return writeWhole(name, data, false) }
+
+// syncDir makes the names of a directory durable.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+// writeWhole is writeFile that waits for the disk if sync.
+func writeWhole(name string, data []byte, sync bool) error {
 	f, err := os.CreateTemp(filepath.Dir(name), ".new-*")
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(data)
+	if sync && err == nil {
+		err = f.Sync()
+	}
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}
@@ -222,7 +238,7 @@ func (a *Area) writeJournal(j journal) error {
 	if err != nil {
 		return err
 	}
-	return writeFile(a.path("meta", "apply.json"), b)
+	return writeWhole(a.path("meta", "apply.json"), b, j.Exit == nil)
 }
 
 // collectState reads what an engine left: whole is a JSON document, damaged

@@ -114,6 +114,9 @@ func (x *Executor) Apply(ctx context.Context, s ApplySpec) (ApplyResult, error) 
 	if err := s.Area.writeJournal(j); err != nil {
 		return res, fmt.Errorf("write journal: %w", err)
 	}
+	if err := syncDir(s.Area.path("meta")); err != nil {
+		return res, fmt.Errorf("write journal: %w", err)
+	}
 	stop := watchState(root, &s)
 	opts := []tfexec.ApplyOption{tfexec.DirOrPlan(plan), tfexec.Lock(false)}
 	if s.Parallelism > 0 {
@@ -158,6 +161,13 @@ func (x *Executor) Apply(ctx context.Context, s ApplySpec) (ApplyResult, error) 
 func comparesVars(e Engine) bool {
 	v := parsed(e.Version)
 	return e.Product == "tofu" && v != nil && (v.Segments()[0] > 1 || v.Segments()[1] >= 8)
+}
+
+// MayHaveApplied tells whether an apply may have been started in an area: that
+// is on the disk before the engine is.
+func (x *Executor) MayHaveApplied(a *Area) bool {
+	_, err := os.Stat(a.path("meta", "apply.json"))
+	return !errors.Is(err, fs.ErrNotExist)
 }
 
 // Salvage brings back what an apply left whose server died: the state file,

@@ -8,6 +8,7 @@ import (
 	"interlock/internal/authz"
 	"interlock/internal/core"
 	"interlock/internal/db"
+	"interlock/internal/fault"
 	"interlock/internal/workspace"
 )
 
@@ -45,6 +46,7 @@ func (s *Service) act(ctx context.Context, id core.ID, want core.Right, comment 
 		return err
 	})
 	if err == nil {
+		fault.Point("acted", id)
 		s.published(v.Run)
 	}
 	return err

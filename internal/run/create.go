@@ -12,6 +12,7 @@ import (
 	"interlock/internal/core"
 	"interlock/internal/db"
 	"interlock/internal/executor"
+	"interlock/internal/fault"
 	"interlock/internal/variable"
 	"interlock/internal/workspace"
 )
@@ -123,6 +124,7 @@ func (s *Service) create(ctx context.Context, find func(context.Context, *db.Tx)
 		return err
 	})
 	if err == nil {
+		fault.Point("created", r.WorkspaceID)
 		s.published(r)
 	}
 	return r, err

@@ -9,6 +9,7 @@ import (
 	"interlock/internal/account"
 	"interlock/internal/core"
 	"interlock/internal/db"
+	"interlock/internal/fault"
 	"interlock/internal/secret"
 	"interlock/internal/state"
 	"interlock/internal/variable"
@@ -17,8 +18,8 @@ import (
 
 // LeaseTTL is how long a worker may be silent before its phase is taken from
 // it. A worker renews well before and stops its engine by itself when it
-// cannot.
-const LeaseTTL = 45 * time.Second
+// cannot. It is a constant but for the chaos tests.
+var LeaseTTL = fault.Lease(45 * time.Second)
 
 // Work is all that a worker needs to know of a phase it has claimed.
 type Work struct {
@@ -42,14 +43,21 @@ type Work struct {
 // apply the returned claim is the durable record that it was started: whatever
 // happens after, it is never handed out again.
 func (s *Service) Claim(ctx context.Context, node string) (*Work, error) {
-	return s.ClaimFor(ctx, node, "")
+	return s.ClaimFor(ctx, node, "", "")
 }
 
 // ClaimFor is Claim for an agent of a pool: it takes only what waits for the
-// pool, of workspaces that the pool serves at this moment.
-func (s *Service) ClaimFor(ctx context.Context, node string, pool core.ID) (*Work, error) {
+// pool, of workspaces that the pool serves at this moment. An agent that had no
+// answer asks again with the same nonce and gets the same claim again: it has
+// begun nothing of it.
+func (s *Service) ClaimFor(ctx context.Context, node string, pool core.ID, nonce string) (*Work, error) {
+	if nonce != "" {
+		if w, err := s.claimedBefore(ctx, node, pool, nonce); err != nil || w != nil {
+			return w, err
+		}
+	}
 	for {
-		w, again, err := s.claimOne(ctx, node, pool)
+		w, again, err := s.claimOne(ctx, node, pool, nonce)
 		if err != nil || !again {
 			return w, err
 		}
@@ -58,7 +66,7 @@ func (s *Service) ClaimFor(ctx context.Context, node string, pool core.ID) (*Wor
 
 // claimOne tries one phase; again asks to try the next one, because this one
 // turned out not to be fit to start.
-func (s *Service) claimOne(ctx context.Context, node string, pool core.ID) (work *Work, again bool, err error) {
+func (s *Service) claimOne(ctx context.Context, node string, pool core.ID, nonce string) (work *Work, again bool, err error) {
 	var moved *Run
 	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
 		work, moved = nil, nil
@@ -103,34 +111,23 @@ func (s *Service) claimOne(ctx context.Context, node string, pool core.ID) (work
 				return err
 			}
 		}
-		if _, err = tx.Exec(ctx, `UPDATE phase SET status = 'running', epoch = epoch + 1, node = $2, lease_until = $3, started_at = $4 WHERE id = $1`,
-			p.ID, node, tx.Now().Add(LeaseTTL), tx.Now()); err != nil {
+		if _, err = tx.Exec(ctx, `UPDATE phase SET status = 'running', epoch = epoch + 1, node = $2, lease_until = $3, started_at = $4, claim_nonce = $5, acked = $6 WHERE id = $1`,
+			p.ID, node, tx.Now().Add(LeaseTTL), tx.Now(), nonce, pool == ""); err != nil {
 			return err
 		}
 		p.Epoch++
 		if err := s.advance(ctx, tx, &r, core.Start, cause{}); err != nil {
 			return err
 		}
-		work = &Work{Run: r, Phase: p, Org: w.OrgName, Workspace: w, State: cur, LogSize: p.LogSize}
-		if work.Token, err = s.Accounts.IssueRunToken(ctx, tx, r.ID); err != nil {
-			return err
-		}
-		plan, apply, err := account.TimeLimits(ctx, tx, r.OrgID)
-		if err != nil {
-			return err
-		}
-		if work.Limit = plan; p.Kind == ApplyPhase {
-			work.Limit = apply
-		}
-		var in frozenInputs
-		if err := variable.OpenFrozen(s.Box, r.ID, r.frozen, &in); err != nil {
-			return err
-		}
-		work.Variables, work.RunVars = in.Variables, in.Run
-		_, err = db.One(ctx, tx, func(row db.Row) (int, error) { return 0, row.Scan(&work.Config.Number, &work.Config.Digest) },
-			`SELECT number, digest FROM config_version WHERE id = $1`, r.ConfigID)
+		work, err = s.workOf(ctx, tx, r, p, w, cur)
 		return err
 	})
+	if core.KindOf(err) == core.Conflict && nonce != "" {
+		// An earlier request of the same nonce, whose agent no longer waits for
+		// it, was quicker: its claim is handed out instead.
+		work, err = s.claimedBefore(ctx, node, pool, nonce)
+		return work, false, err
+	}
 	switch {
 	case err != nil:
 		return nil, false, err
@@ -138,9 +135,76 @@ func (s *Service) claimOne(ctx context.Context, node string, pool core.ID) (work
 		s.published(*moved)
 		return nil, true, nil
 	case work != nil:
+		fault.Point("claimed", work.Phase.ID)
 		s.published(work.Run)
 	}
 	return work, false, nil
+}
+
+// claimedBefore is the claim that node made under a nonce and had no answer to,
+// or nil. Its lease begins anew, its token too.
+func (s *Service) claimedBefore(ctx context.Context, node string, pool core.ID, nonce string) (work *Work, err error) {
+	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
+		work = nil
+		ps, err := db.All(ctx, tx, scanPhase, `SELECT `+phaseColumns+` FROM phase p WHERE p.node = $1 AND p.pool_id = $2 AND p.claim_nonce = $3 AND p.status = 'running' AND `+servedBy, node, pool, nonce)
+		if err != nil || len(ps) == 0 {
+			return err
+		}
+		r, p, err := s.fenced(ctx, tx, ps[0].ID, ps[0].Epoch)
+		if err != nil {
+			return stale(err)
+		}
+		w, err := workspace.Load(ctx, tx, r.WorkspaceID)
+		if err != nil {
+			return err
+		}
+		var cur *state.Version
+		if r.PlanStateID != "" {
+			v, err := state.Load(ctx, tx, r.PlanStateID)
+			if err != nil {
+				return err
+			}
+			cur = &v
+		}
+		if _, err := tx.Exec(ctx, `UPDATE phase SET lease_until = $2 WHERE id = $1`, p.ID, tx.Now().Add(LeaseTTL)); err != nil {
+			return err
+		}
+		work, err = s.workOf(platform(ctx), tx, r, p, w, cur)
+		return err
+	})
+	return work, err
+}
+
+// stale forgives a claim that is over.
+func stale(err error) error {
+	if core.KindOf(err) == core.Gone {
+		return nil
+	}
+	return err
+}
+
+// workOf is what the worker of a claim is told.
+func (s *Service) workOf(ctx context.Context, tx *db.Tx, r Run, p Phase, w workspace.Workspace, cur *state.Version) (*Work, error) {
+	work := &Work{Run: r, Phase: p, Org: w.OrgName, Workspace: w, State: cur, LogSize: p.LogSize}
+	var err error
+	if work.Token, err = s.Accounts.IssueRunToken(ctx, tx, r.ID); err != nil {
+		return nil, err
+	}
+	plan, apply, err := account.TimeLimits(ctx, tx, r.OrgID)
+	if err != nil {
+		return nil, err
+	}
+	if work.Limit = plan; p.Kind == ApplyPhase {
+		work.Limit = apply
+	}
+	var in frozenInputs
+	if err := variable.OpenFrozen(s.Box, r.ID, r.frozen, &in); err != nil {
+		return nil, err
+	}
+	work.Variables, work.RunVars = in.Variables, in.Run
+	_, err = db.One(ctx, tx, func(row db.Row) (int, error) { return 0, row.Scan(&work.Config.Number, &work.Config.Digest) },
+		`SELECT number, digest FROM config_version WHERE id = $1`, r.ConfigID)
+	return work, err
 }
 
 // errStale answers a worker whose claim is over. What it brings is not used.
@@ -181,10 +245,10 @@ func mustWorkspace(ctx context.Context, tx *db.Tx, run core.ID) core.ID {
 type Signal struct{ Cancel, Force, Over bool }
 
 // Renew prolongs the lease of a claim and tells whether somebody wants it to
-// stop.
+// stop. An agent's first one says that it has the claim; it begins after that.
 func (s *Service) Renew(ctx context.Context, phase core.ID, epoch int64) (sig Signal, err error) {
 	err = s.DB.DoSoon(ctx, func(ctx context.Context, tx *db.Tx) error {
-		n, err := tx.Exec(ctx, `UPDATE phase SET lease_until = $3 WHERE id = $1 AND epoch = $2 AND status = 'running'`, phase, epoch, tx.Now().Add(LeaseTTL))
+		n, err := tx.Exec(ctx, `UPDATE phase SET lease_until = $3, acked = true WHERE id = $1 AND epoch = $2 AND status = 'running'`, phase, epoch, tx.Now().Add(LeaseTTL))
 		if err != nil {
 			return err
 		}
@@ -235,6 +299,7 @@ type Planned struct {
 
 // FinishPlan ends a plan and decides what comes next.
 func (s *Service) FinishPlan(ctx context.Context, phase core.ID, epoch int64, out Planned) error {
+	fault.Point("finishing", phase)
 	var r Run
 	err := s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
 		var err error
@@ -258,6 +323,7 @@ func (s *Service) FinishPlan(ctx context.Context, phase core.ID, epoch int64, ou
 		return s.afterPlan(ctx, tx, &r)
 	})
 	if err == nil {
+		fault.Point("finished", phase)
 		s.published(r)
 		s.Bus.Publish(LogTopic(phase))
 		if r.Status == core.Applied {
@@ -369,6 +435,7 @@ func (s *Service) FinishApply(ctx context.Context, phase core.ID, epoch int64, o
 }
 
 func (s *Service) finish(ctx context.Context, phase core.ID, epoch int64, f func(context.Context, *db.Tx, *Run) error) error {
+	fault.Point("finishing", phase)
 	var r Run
 	err := s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
 		var err error
@@ -378,6 +445,7 @@ func (s *Service) finish(ctx context.Context, phase core.ID, epoch int64, f func
 		return f(platform(ctx), tx, &r)
 	})
 	if err == nil {
+		fault.Point("finished", phase)
 		s.published(r)
 		s.Bus.Publish(LogTopic(phase))
 	}
@@ -421,23 +489,46 @@ func (s *Service) lost(ctx context.Context, cond string, arg any) (ls []Lost, er
 	return ls, err
 }
 
+// Expire ends what a worker left whose lease is over. Its plan is made again;
+// its apply is not. Who has renewed meanwhile goes on.
+func (s *Service) Expire(ctx context.Context, l Lost) error {
+	return s.finish(ctx, l.Phase.ID, l.Phase.Epoch, func(ctx context.Context, tx *db.Tx, r *Run) error {
+		late, err := db.All(ctx, tx, func(row db.Row) (acked bool, err error) { return acked, row.Scan(&acked) },
+			`SELECT acked FROM phase WHERE id = $1 AND lease_until < $2`, l.Phase.ID, tx.Now())
+		switch {
+		case err != nil || len(late) == 0:
+			return err
+		case l.Phase.Kind == PlanPhase:
+			return s.planLost(ctx, tx, r, l)
+		case !late[0]:
+			return s.advance(ctx, tx, r, core.Fail, cause{"not-started", "The agent to which this apply was given never confirmed that it had it, and an agent begins only then: nothing was applied. Queue the run again."})
+		}
+		return s.advance(ctx, tx, r, core.Fail, cause{"outcome-unknown",
+			"The worker of this apply was lost, so its outcome is unknown. It was not started again. A state that it still brings is kept under errored-state."})
+	})
+}
+
 // maxPlanClaims is how often a plan is tried in all when its worker is lost.
 const maxPlanClaims = 2
 
 // PlanLost puts the plan of a lost worker back in line, once; then it fails.
 func (s *Service) PlanLost(ctx context.Context, l Lost) error {
 	return s.finish(ctx, l.Phase.ID, l.Phase.Epoch, func(ctx context.Context, tx *db.Tx, r *Run) error {
-		switch {
-		case r.CancelAskedAt != nil:
-			return s.advance(ctx, tx, r, core.Cancel, cause{"canceled", "Canceled; the worker was lost before it could say so."})
-		case l.Phase.Epoch >= maxPlanClaims:
-			return s.advance(ctx, tx, r, core.Fail, cause{"worker-lost", fmt.Sprintf("The worker that planned it was lost, %d times. Nothing was changed; queue it again.", l.Phase.Epoch)})
-		}
-		if err := s.advance(ctx, tx, r, core.Requeue, cause{"worker-lost", "The worker that planned it was lost; it is planned again."}); err != nil {
-			return err
-		}
-		return queuePhase(ctx, tx, r.ID, PlanPhase)
+		return s.planLost(ctx, tx, r, l)
 	})
+}
+
+func (s *Service) planLost(ctx context.Context, tx *db.Tx, r *Run, l Lost) error {
+	switch {
+	case r.CancelAskedAt != nil:
+		return s.advance(ctx, tx, r, core.Cancel, cause{"canceled", "Canceled; the worker was lost before it could say so."})
+	case l.Phase.Epoch >= maxPlanClaims:
+		return s.advance(ctx, tx, r, core.Fail, cause{"worker-lost", fmt.Sprintf("The worker that planned it was lost, %d times. Nothing was changed; queue it again.", l.Phase.Epoch)})
+	}
+	if err := s.advance(ctx, tx, r, core.Requeue, cause{"worker-lost", "The worker that planned it was lost; it is planned again."}); err != nil {
+		return err
+	}
+	return queuePhase(ctx, tx, r.ID, PlanPhase)
 }
 
 func openFrozen(s *Service, r Run, in *frozenInputs) error {

@@ -136,6 +136,7 @@ type Phase struct {
 	RedactedObject string
 	SchemaObject   string
 	PoolID         core.ID // the agent pool that alone may take it; empty for our own workers
+	Acked          bool    // the worker has confirmed its claim; an agent begins only then
 }
 
 // Ended reports whether the phase is over, one way or another.

@@ -6,6 +6,7 @@ import (
 
 	"interlock/internal/config"
 	"interlock/internal/core"
+	"interlock/internal/fault"
 	"interlock/internal/run"
 	"interlock/internal/secret"
 	"interlock/internal/state"
@@ -122,6 +123,7 @@ func (l local) Stage(ctx context.Context, e *End) error {
 		note += " The engine left a state file that is not whole; it is kept under errored-state."
 	}
 	e.Out.Failure.Text += note
+	fault.Point("staged", e.Phase)
 	return nil
 }
 

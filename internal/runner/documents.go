@@ -163,7 +163,7 @@ func (r *Runner) tidy(ctx context.Context, id core.ID) {
 }
 
 // sweepEvery is how often leftovers are looked for.
-const sweepEvery = 15 * time.Second
+var sweepEvery = run.LeaseTTL / 3
 
 // sweep removes areas of runs that ended without passing by (discarded,
 // deleted, ended by another node), deals with expired leases of others and
@@ -205,13 +205,7 @@ func (r *Runner) expired(ctx context.Context) error {
 		if l.Phase.Node == r.Node {
 			continue // its own job fences itself and reports
 		}
-		if l.Phase.Kind == run.PlanPhase {
-			err = stale(r.Runs.PlanLost(ctx, l))
-		} else {
-			err = stale(r.Runs.FinishApply(ctx, l.Phase.ID, l.Phase.Epoch, run.Applied{Outcome: run.Unknown, Failure: run.Failure{Code: "outcome-unknown",
-				Text: "The worker of this apply was lost, so its outcome is unknown. It was not started again. A state that it still brings is kept under errored-state."}}))
-		}
-		if err != nil {
+		if err = stale(r.Runs.Expire(ctx, l)); err != nil {
 			return err
 		}
 	}

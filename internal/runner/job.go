@@ -12,6 +12,7 @@ import (
 
 	"interlock/internal/core"
 	"interlock/internal/executor"
+	"interlock/internal/fault"
 	"interlock/internal/run"
 	"interlock/internal/tarball"
 	"interlock/internal/variable"
@@ -29,13 +30,16 @@ type job struct {
 	mu              sync.Mutex
 	force, over     bool // why it is stopped
 	shutdown        bool
-	late            bool // it took longer than it may
+	late            bool  // it took longer than it may
+	unfit           error // why it cannot begin
 }
 
 func (r *Runner) newJob(w *run.Work) *job {
 	j := &job{r: r, w: w, interrupt: make(chan struct{}), kill: make(chan struct{}), stopWatch: make(chan struct{})}
 	j.log = newLogSink(r.Control, w.Phase.ID, w.Phase.Epoch, w.LogSize)
-	r.keepClaim(j)
+	if err := r.keepClaim(j); err != nil {
+		j.unfit = failure{"journal-failed", core.Wrap(err, core.NoSpace, r.self()+" cannot write its journal, so nothing was begun: "+err.Error())}
+	}
 	r.mu.Lock()
 	r.active[w.Phase.ID] = j
 	r.mu.Unlock()
@@ -61,6 +65,7 @@ func (j *job) work() {
 	slog.InfoContext(ctx, "phase started", attrs...)
 	started := time.Now()
 	var err error
+	fault.Point("begun", j.w.Phase.ID)
 	if j.w.Phase.Kind == run.PlanPhase {
 		err = j.plan(ctx)
 	} else {
@@ -71,6 +76,7 @@ func (j *job) work() {
 		slog.ErrorContext(ctx, "phase could not be reported", append(attrs, "err", err)...)
 		return
 	}
+	fault.Point("reported", j.w.Phase.ID)
 	j.r.forget(j.w.Phase.ID)
 	slog.InfoContext(ctx, "phase ended", attrs...)
 }
@@ -228,6 +234,7 @@ func (r *Runner) prepare(ctx context.Context, w *run.Work) (*executor.Area, erro
 
 func (j *job) plan(ctx context.Context) error {
 	res, spec, err := j.runPlan(ctx)
+	fault.Point("exited", j.w.Phase.ID)
 	if err != nil || res.Canceled {
 		return j.failPlan(ctx, err, res.Canceled, res.Killed, res.ExitCode)
 	}
@@ -241,9 +248,11 @@ func (j *job) plan(ctx context.Context) error {
 		out.PlanObject, out.PlanDigest, err = j.r.Control.StorePlan(ctx, j.w, file)
 		return err
 	})
+	fault.Point("staged", j.w.Phase.ID)
 	if err == nil {
 		err = j.log.Close()
 	}
+	fault.Point("logged", j.w.Phase.ID)
 	if err == nil {
 		err = insist(ctx, j.r.handed, "report plan", func() error { return j.r.Control.FinishPlan(ctx, j.w.Phase.ID, j.w.Phase.Epoch, out) })
 	}
@@ -253,6 +262,9 @@ func (j *job) plan(ctx context.Context) error {
 
 func (j *job) runPlan(ctx context.Context) (res executor.PlanResult, spec executor.Spec, err error) {
 	w := j.w
+	if j.unfit != nil {
+		return res, spec, j.unfit
+	}
 	area, err := j.r.prepare(ctx, w)
 	if err != nil {
 		return res, spec, err
@@ -269,6 +281,7 @@ func (j *job) runPlan(ctx context.Context) (res executor.PlanResult, spec execut
 			return res, spec, failure{"state-unreadable", core.Wrap(err, core.Invalid, "the current state cannot be read: "+core.Message(err))}
 		}
 	}
+	fault.Point("prepared", w.Phase.ID)
 	res, err = j.r.Exec.Plan(ctx, executor.PlanSpec{
 		Spec: spec, State: raw, Destroy: w.Run.IsDestroy, RefreshOnly: w.Run.RefreshOnly, Refresh: w.Run.Refresh,
 		Targets: w.Run.Targets, Replace: w.Run.Replaces, Invoke: w.Run.Invokes, GenerateConfig: w.Run.AllowConfigGen,
@@ -338,6 +351,7 @@ func (j *job) apply(ctx context.Context) error {
 	watched, done := j.r.Bus.Listen(run.LogReadTopic(j.w.Phase.ID))
 	defer done()
 	res, started, cause := j.runApply(ctx)
+	fault.Point("exited", j.w.Phase.ID)
 	canceled := started && res.Canceled
 	out := run.Applied{}
 	if cause != nil || canceled {
@@ -360,6 +374,7 @@ func (j *job) apply(ctx context.Context) error {
 	if err := <-closed; core.KindOf(err) == core.Gone && !j.r.agent {
 		return err // an agent still has a state to deliver
 	}
+	fault.Point("logged", j.w.Phase.ID)
 	believe(&e.Out, len(res.State) > 0)
 	err := insist(ctx, j.r.handed, "report apply", func() error { return j.r.Control.FinishApply(ctx, e) })
 	j.r.later(j.w.Run.ID)
@@ -401,6 +416,9 @@ func believe(out *run.Applied, left bool) {
 // have begun.
 func (j *job) runApply(ctx context.Context) (res executor.ApplyResult, started bool, err error) {
 	w := j.w
+	if j.unfit != nil {
+		return res, false, j.unfit
+	}
 	plan, err := j.r.Control.PlanFile(ctx, w)
 	if err != nil {
 		return res, false, failure{"plan-mismatch", err}
@@ -426,6 +444,7 @@ func (j *job) runApply(ctx context.Context) (res executor.ApplyResult, started b
 			return res, false, failure{"state-unreadable", core.Wrap(err, core.Invalid, "the current state cannot be read: "+core.Message(err))}
 		}
 	}
+	fault.Point("prepared", w.Phase.ID)
 	res, err = j.r.Exec.Apply(ctx, executor.ApplySpec{Spec: spec, Plan: plan, State: raw, OnState: keepState(area), StateEvery: keepEvery})
 	return res, true, err
 }

@@ -21,7 +21,7 @@ import (
 
 // supervised is when the supervisor stops an engine whose agent does not: a
 // little after the agent would, and before the server gives the lease up.
-const supervised = fenceAfter + 5*time.Second
+var supervised = fenceAfter + run.LeaseTTL/9
 
 func (r *Runner) claimFile(phase core.ID) string {
 	return filepath.Join(r.Journal, string(phase)+".claim")
@@ -55,9 +55,11 @@ func (r *Runner) self() string {
 	return "The server"
 }
 
-func (r *Runner) keepClaim(j *job) {
+// keepClaim notes a claim. What cannot be noted must not begin: after a restart
+// nobody would know of it.
+func (r *Runner) keepClaim(j *job) error {
 	if r.Journal == "" {
-		return
+		return nil
 	}
 	p := j.w.Phase
 	r.hold(p.ID, time.Now())
@@ -68,9 +70,7 @@ func (r *Runner) keepClaim(j *job) {
 	if err == nil {
 		j.log.spool, err = os.OpenFile(r.logFile(p.ID), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	}
-	if err != nil {
-		slog.Warn("write the journal", "phase", p.ID, "err", err)
-	}
+	return err
 }
 
 func writeSynced(file string, b []byte) error {

@@ -3,6 +3,7 @@ package runner
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -24,14 +25,17 @@ type Remote struct {
 	HTTP    *http.Client
 	Agent   core.ID // who the server says we are
 
+	nonce string // of a claim that may have an answer which did not arrive; of Claim's goroutine alone
+
 	mu   sync.Mutex
 	keys map[core.ID]string // SSH keys of claims, by phase
 }
 
 // How long a request may take. A heartbeat that takes longer than a renewal is
 // no heartbeat; an upload may be large.
+var askWithin = run.LeaseTTL * 8 / 45 // 8 s
+
 const (
-	askWithin    = 8 * time.Second
 	claimWithin  = pollFor + 10*time.Second
 	uploadWithin = 10 * time.Minute
 )
@@ -122,19 +126,27 @@ func at(phase core.ID, epoch int64, what string) string {
 }
 
 // Claim implements Control. The request is not given up when ctx ends: an
-// answer may be on its way. A claim that took long to arrive may be over, so
-// its lease is renewed before anything begins.
+// answer may be on its way. A claim whose answer was lost is asked for again by
+// its nonce. One that took long to arrive may be over, so its lease is renewed
+// before anything begins, which tells the server that we have it.
 func (c *Remote) Claim(ctx context.Context) (*run.Work, error) {
 	w := wireWork{Work: &run.Work{}}
-	if err := c.ask(context.WithoutCancel(ctx), claimWithin, "POST", "claim", nil, &w); err != nil || w.Run.ID == "" {
+	if c.nonce == "" {
+		c.nonce = rand.Text()
+	}
+	if err := c.ask(context.WithoutCancel(ctx), claimWithin, "POST", "claim", map[string]string{"nonce": c.nonce}, &w); err != nil || w.Run.ID == "" {
 		if err != nil && core.KindOf(err) == core.Unavailable {
-			pause(ctx, time.Second)
+			pause(ctx, min(time.Second, run.LeaseTTL/9))
 		}
 		return nil, err
 	}
 	w.Work.Token = secret.Text(w.Token)
-	if sig, err := c.Renew(ctx, w.Phase.ID, w.Phase.Epoch); err != nil || sig.Over {
+	sig, err := c.Renew(ctx, w.Phase.ID, w.Phase.Epoch)
+	if err != nil {
 		return nil, err
+	}
+	if c.nonce = ""; sig.Over {
+		return nil, nil
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

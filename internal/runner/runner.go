@@ -7,8 +7,10 @@ package runner
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -66,10 +68,10 @@ type Runner struct {
 // How often a worker looks without being hinted at, renews its lease, and at
 // what silence of the database it stops its engine: well before the lease is
 // over for everybody else.
-const (
-	pollEvery  = time.Second
-	renewEvery = 10 * time.Second
-	fenceAfter = run.LeaseTTL - 15*time.Second
+var (
+	pollEvery  = min(time.Second, run.LeaseTTL/9)
+	renewEvery = run.LeaseTTL * 2 / 9 // 10 s
+	fenceAfter = run.LeaseTTL * 2 / 3 // 30 s
 )
 
 func (r *Runner) init() {
@@ -240,6 +242,7 @@ func (r *Runner) recover(ctx context.Context) {
 }
 
 func (r *Runner) recoverOne(ctx context.Context, l run.Lost) error {
+	begun := r.mayHaveBegun(l)
 	area, err := executor.OpenArea(r.Root, string(l.RunID))
 	if err != nil {
 		return err
@@ -251,6 +254,10 @@ func (r *Runner) recoverOne(ctx context.Context, l run.Lost) error {
 	if l.Phase.Kind == run.PlanPhase {
 		slog.InfoContext(ctx, "plan was cut off by a restart", "run", l.RunID)
 		return stale(r.Control.PlanLost(ctx, l))
+	}
+	if !begun {
+		return stale(r.Control.FinishApply(ctx, &End{Phase: l.Phase.ID, Epoch: l.Phase.Epoch, Before: l.State, Out: run.Applied{Outcome: run.Failed,
+			Failure: run.Failure{Code: "not-started", Text: r.self() + " stopped before the engine of this apply was started: nothing was applied. Queue the run again."}}}))
 	}
 	raw, exit, err := r.Exec.Salvage(area)
 	if err != nil {
@@ -271,6 +278,22 @@ func (r *Runner) recoverOne(ctx context.Context, l run.Lost) error {
 	believe(&e.Out, len(raw) > 0)
 	slog.InfoContext(ctx, "apply was cut off by a restart", "run", l.RunID, "outcome", e.Out.Failure.Code)
 	return stale(r.Control.FinishApply(ctx, e))
+}
+
+// mayHaveBegun tells whether the engine of a cut off apply may have been
+// started. That is noted durably before, in an area that is kept since the plan
+// or in the journal of an agent; where neither is, nobody can say.
+func (r *Runner) mayHaveBegun(l run.Lost) bool {
+	if r.Journal != "" {
+		if _, err := os.Stat(r.claimFile(l.Phase.ID)); errors.Is(err, fs.ErrNotExist) {
+			return false // an agent begins nothing that it has not noted
+		}
+	}
+	if _, err := os.Stat(filepath.Join(r.Root, string(l.RunID))); err != nil {
+		return true
+	}
+	area, err := executor.OpenArea(r.Root, string(l.RunID))
+	return err != nil || r.Exec.MayHaveApplied(area)
 }
 
 // stale forgives a claim that is over: somebody else has dealt with it.

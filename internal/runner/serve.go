@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -94,6 +95,9 @@ func (g *Gate) Routes(rt *web.Router) {
 	on("POST", "phases/{phase}/{epoch}/upload/plan", g.storePlan)
 	on("POST", "phases/{phase}/{epoch}/planned", func(r *http.Request, c caller) (any, error) {
 		var out run.Planned
+		if p, _, err := g.held(r, c); err == nil && p.Kind == run.PlanPhase && p.Epoch == epochOf(r) && p.Status == run.PhaseFinished {
+			return nil, nil // told before; the answer was lost
+		}
 		p, rn, err := g.stands(r, c, run.PlanPhase)
 		if err == nil {
 			err = read(r, &out)
@@ -244,6 +248,10 @@ type wireWork struct {
 
 func (g *Gate) claim(r *http.Request, c caller) (any, error) {
 	ctx := r.Context()
+	var in struct{ Nonce string }
+	if err := json.NewDecoder(io.LimitReader(r.Body, 4<<10)).Decode(&in); err != nil && !errors.Is(err, io.EOF) || len(in.Nonce) > 100 {
+		return nil, core.Errorf(core.Malformed, "a claim is JSON with a nonce of at most 100 characters")
+	}
 	news, stop := g.Bus.Listen(run.DispatchTopic)
 	defer stop()
 	end := time.NewTimer(pollFor)
@@ -255,7 +263,7 @@ func (g *Gate) claim(r *http.Request, c caller) (any, error) {
 		if _, err := g.Pools.Seen(ctx, bearer(r), c.agent); err != nil {
 			return nil, err
 		}
-		w, err := g.Runs.ClaimFor(ctx, string(c.agent), c.pool)
+		w, err := g.Runs.ClaimFor(ctx, string(c.agent), c.pool, in.Nonce)
 		if err != nil {
 			return nil, err
 		}
@@ -361,6 +369,9 @@ func (g *Gate) applied(r *http.Request, c caller) (any, error) {
 	}
 	if p.Kind != run.ApplyPhase || p.Epoch != epochOf(r) {
 		return nil, core.Errorf(core.Gone, "this claim is over")
+	}
+	if p.Status == run.PhaseFinished {
+		return nil, nil // told before, with its state; the answer was lost
 	}
 	br := bufio.NewReader(r.Body)
 	line, err := br.ReadBytes('\n')
