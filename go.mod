@@ -3,6 +3,7 @@ module interlock
 go 1.26.0
 
 require (
+	github.com/anishathalye/porcupine v1.3.1
 	github.com/hashicorp/atlas-go v0.0.0-20161107204910-1792bd8de119
 	github.com/hashicorp/go-tfe v1.111.2
 	github.com/hashicorp/terraform-config-inspect v0.0.0-20260904064934-75d64de68c31

@@ -214,6 +214,9 @@ func (s *Server) wire(ctx context.Context) error {
 	keys := &sshkey.Service{DB: s.db, Box: s.box, Workspaces: s.workspaces}
 	s.runner = &runner.Runner{SSHKey: keys.OfWorkspace, Runs: s.runs, Configs: s.configs, States: s.states, Bus: s.bus, Exec: s.exec, Catalog: s.catalog,
 		Node: node, Root: filepath.Join(s.cfg.DataDir, "work"), Slots: s.cfg.Runners, Base: s.URL, Grace: s.cfg.ShutdownGrace}
+	if s.db.Postgres() != nil {
+		s.runner.Leases = filepath.Join(s.cfg.DataDir, "leases")
+	}
 	s.runner.Prepare()
 	s.runs.MakeArtifacts = s.runner.MakeArtifacts
 

@@ -29,7 +29,7 @@ func (s *server) agent(t *testing.T, dir, address, token string, args ...string)
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &agent{dir: dir, log: dir + ".log", exited: make(chan struct{})}
+	a := &agent{dir: dir, log: filepath.Join(t.TempDir(), "agent.log"), exited: make(chan struct{})}
 	log, err := os.OpenFile(a.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		t.Fatal(err)
@@ -37,7 +37,7 @@ func (s *server) agent(t *testing.T, dir, address, token string, args ...string)
 	defer log.Close()
 	all := append([]string{"agent", "--address=" + address, "--name=far", "--work-dir=" + dir, "--engine-path=" + engine(t, s.lossy)}, args...)
 	a.cmd = exec.Command(program, all...)
-	a.cmd.Env, a.cmd.Stdout, a.cmd.Stderr = append(os.Environ(), "INTERLOCK_AGENT_TOKEN="+token), log, log
+	a.cmd.Env, a.cmd.Stdout, a.cmd.Stderr = append(append(os.Environ(), s.also...), "INTERLOCK_AGENT_TOKEN="+token), log, log
 	if err := a.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -44,11 +44,11 @@ var built = sync.OnceValues(func() (string, error) {
 	}
 	builtIn = dir
 	program := filepath.Join(dir, "interlock")
-	args := []string{"build", "-o", program}
+	tags := "chaos" // the points of package fault
 	if _, err := os.Stat("../executor/seal.bin"); err == nil {
-		args = append(args, "-tags", "seal")
+		tags += ",seal"
 	}
-	out, err := exec.Command("go", append(args, "interlock/cmd/interlock")...).CombinedOutput()
+	out, err := exec.Command("go", "build", "-o", program, "-tags", tags, "interlock/cmd/interlock").CombinedOutput()
 	if err != nil {
 		return program, fmt.Errorf("build the program: %w\n%s", err, out)
 	}
@@ -68,6 +68,11 @@ func TestMain(m *testing.M) {
 // the same instruction.
 func chance(t *testing.T) *rand.Rand {
 	t.Helper()
+	return rand.New(rand.NewPCG(seedOf(t), 0))
+}
+
+func seedOf(t *testing.T) uint64 {
+	t.Helper()
 	seed := uint64(time.Now().UnixNano())
 	if v := os.Getenv("INTERLOCK_TEST_SEED"); v != "" {
 		var err error
@@ -76,7 +81,7 @@ func chance(t *testing.T) *rand.Rand {
 		}
 	}
 	t.Logf("INTERLOCK_TEST_SEED=%d", seed)
-	return rand.New(rand.NewPCG(seed, 0))
+	return seed
 }
 
 // iterations is how many kills make test and make chaos do.
@@ -121,11 +126,19 @@ type server struct {
 	out      sync.WaitGroup
 	mu       sync.Mutex
 	printed  []byte
-	lossy    bool // its engine writes the state when it ends or is asked to, and else every 20 s
+	also     []string // of the environment of its agents
+	lossy    bool     // its engine writes the state when it ends or is asked to, and else every 20 s
 }
 
 // newServer prepares a server on dsn and starts it.
 func newServer(t *testing.T, dsn string, args ...string) *server {
+	t.Helper()
+	return newServerIn(t, filepath.Join(t.TempDir(), "data"), nil, dsn, args...)
+}
+
+// newServerIn is newServer with a data directory, and with more in the
+// environment of the server and of its agents.
+func newServerIn(t *testing.T, dir string, also []string, dsn string, args ...string) *server {
 	t.Helper()
 	if _, err := built(); err != nil {
 		t.Fatal(err)
@@ -133,13 +146,13 @@ func newServer(t *testing.T, dsn string, args ...string) *server {
 	if !strings.Contains(dsn, ":") {
 		dsn = "sqlite:" + dsn
 	}
-	base := t.TempDir()
-	s := &server{dir: filepath.Join(base, "data"), log: filepath.Join(base, "server.log"), addr: "127.0.0.1:0"}
+	s := &server{dir: dir, log: filepath.Join(t.TempDir(), "server.log"), addr: "127.0.0.1:0"}
 	s.args = append([]string{"--data-dir=" + s.dir, "--database=" + dsn, "--runners=2"}, args...)
 	program := engine(t, strings.HasPrefix(dsn, "postgres"))
 	s.args, s.lossy = append(s.args, "--engine-path="+program), filepath.Base(program) == "tofu"
 	s.env = append(os.Environ(), "INTERLOCK_ADMIN_USERNAME="+adminName, "INTERLOCK_ADMIN_PASSWORD=a long and silly password",
 		"INTERLOCK_ADMIN_EMAIL=chief@example.com", "INTERLOCK_ADMIN_TOKEN="+adminToken)
+	s.env, s.also = append(s.env, also...), also
 	s.start(t)
 	t.Cleanup(func() {
 		s.kill()
@@ -430,7 +443,21 @@ type ledger struct {
 	port int
 	mu   sync.Mutex
 	es   []entry
+	held map[string]chan struct{} // run and key of resources whose beginning is not answered yet
 	news chan struct{}
+}
+
+// hold keeps a resource of a run at its beginning until the returned function
+// is called.
+func (l *ledger) hold(run, key string) (release func()) {
+	c := make(chan struct{})
+	l.mu.Lock()
+	if l.held == nil {
+		l.held = map[string]chan struct{}{}
+	}
+	l.held[run+" "+key] = c
+	l.mu.Unlock()
+	return sync.OnceFunc(func() { close(c) })
 }
 
 func newLedger(t *testing.T) *ledger {
@@ -462,10 +489,14 @@ func (l *ledger) serve(c net.Conn) {
 		}
 		l.mu.Lock()
 		l.es = append(l.es, entry{f[0], f[1], f[2], f[3], f[4]})
+		held := l.held[f[0]+" "+f[2]]
 		l.mu.Unlock()
 		select {
 		case l.news <- struct{}{}:
 		default:
+		}
+		if held != nil && f[4] == "start" {
+			<-held
 		}
 		if _, err := io.WriteString(c, "ok\n"); err != nil {
 			return
@@ -519,7 +550,9 @@ resource "terraform_data" "r%[1]d" {
     command     = <<-EOT
       exec 3<>/dev/tcp/127.0.0.1/%[3]d || exit 1
       echo "$ATLAS_RUN_ID apply r%[1]d $NONCE start" >&3; read -r _ <&3 || exit 1
+      echo "line of r%[1]d before"
       sleep %[4]f
+      echo "line of r%[1]d after"
       echo "$ATLAS_RUN_ID apply r%[1]d $NONCE end" >&3; read -r _ <&3 || exit 1
     EOT
   }

@@ -1,11 +1,7 @@
 package chaos_test
 
 import (
-	"context"
-	"crypto/md5"
-	"encoding/hex"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"slices"
 	"strings"
@@ -15,7 +11,6 @@ import (
 
 	"interlock/internal/blob/blobtest"
 	"interlock/internal/db/dbtest"
-	"interlock/internal/servertest"
 )
 
 // sharedKey is the operator's key of an installation with several servers.
@@ -123,120 +118,5 @@ func TestAServerWithAnotherKeyDoesNotStart(t *testing.T) {
 		if strings.Contains(said, "\n") || !strings.Contains(said, "encryption-key") {
 			t.Errorf("it said %q, want one line that names the setting", said)
 		}
-	})
-}
-
-// A random server of three is killed each few seconds while runs are queued over
-// all of them. INTERLOCK_TEST_CHAOS has more of both.
-func TestChaosServersAreKilledAndNothingIsLost(t *testing.T) {
-	runs, spaces := 6, 3
-	if os.Getenv("INTERLOCK_TEST_CHAOS") != "" {
-		runs, spaces = 40, 15
-	}
-	eachInstallation(t, 3, func(t *testing.T, servers []*server, _ *blobtest.Server) {
-		rng, led := chance(t), newLedger(t)
-		var wss []*workspace
-		for i := range spaces {
-			wss = append(wss, servers[i%3].workspace(t, fmt.Sprint("ws", i), true, led.chain(2, 150*time.Millisecond)))
-		}
-		type acked struct {
-			mu  sync.Mutex
-			ids []string
-		}
-		var a acked
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		var up [3]sync.Mutex // held while a server is down
-		any := func(r *rand.Rand, method, path string, body any) (int, []byte) {
-			for ctx.Err() == nil {
-				i := r.IntN(3)
-				if !up[i].TryLock() {
-					continue
-				}
-				url := servers[i].url
-				up[i].Unlock()
-				s := &server{url: url}
-				if code, b, err := s.askCtx(ctx, method, path, body); err == nil && code != 503 {
-					return code, b
-				}
-			}
-			return 0, nil
-		}
-		var users sync.WaitGroup
-		var errors5 []string
-		for i := range runs {
-			seed := rng.Uint64()
-			users.Go(func() {
-				r := rand.New(rand.NewPCG(seed, uint64(i)))
-				time.Sleep(time.Duration(r.IntN(runs*300)) * time.Millisecond)
-				code, b := any(r, "POST", "/api/v2/runs", servertest.Doc("runs", nil, "workspace", "workspaces", wss[i%spaces].id))
-				a.mu.Lock()
-				defer a.mu.Unlock()
-				if code != 201 {
-					errors5 = append(errors5, fmt.Sprintf("%d %.200s", code, b))
-					return
-				}
-				a.ids = append(a.ids, one(t, b).ID)
-			})
-		}
-		kills := 0
-		done := make(chan struct{})
-		go func() { users.Wait(); close(done) }()
-		kill := func() {
-			i := rng.IntN(3)
-			up[i].Lock()
-			servers[i].kill()
-			kills++
-			time.Sleep(time.Duration(rng.IntN(1500)) * time.Millisecond)
-			servers[i].start(t)
-			up[i].Unlock()
-		}
-		for queueing := true; queueing; {
-			select {
-			case <-done:
-				queueing = false
-			case <-time.After(time.Duration(1500+rng.IntN(2500)) * time.Millisecond):
-				kill()
-			}
-		}
-		if kills == 0 {
-			kill()
-		}
-		if len(errors5) > 0 {
-			t.Errorf("%d of %d runs were refused: %s", len(errors5), runs, errors5[0])
-		}
-		outcomes, applies := map[string]int{}, 0
-		for _, id := range a.ids {
-			r := servers[0].wait(t, id, 3*time.Minute)
-			outcomes[r.Str("status")+" "+r.Str("reason")]++
-		}
-		once := map[string]int{}
-		for _, e := range led.of("") {
-			if e.what == "start" {
-				once[e.run+" "+e.key]++
-			}
-		}
-		for k, n := range once {
-			if applies++; n > 1 {
-				t.Errorf("%s was applied %d times", k, n)
-			}
-		}
-		states := 0
-		for _, w := range wss {
-			for _, v := range servers[1].all(t, "/api/v2/state-versions?filter[organization][name]="+adminName+"&filter[workspace][name]="+w.name) {
-				sum := md5.Sum(servers[2].must(t, "GET", v.Str("hosted-state-download-url"), nil))
-				if hex.EncodeToString(sum[:]) != v.Str("md5") {
-					t.Errorf("the bytes of state version %s are not those of its md5", v.ID)
-				}
-				states++
-			}
-		}
-		if n := outcomes["applied "]; n > 0 && states < n {
-			t.Errorf("%d runs were applied and there are %d state versions", n, states)
-		}
-		for _, s := range servers {
-			noProcesses(t, s.dir, 10*time.Second, "at the end")
-		}
-		t.Logf("%d runs on %d workspaces over 3 servers, %d kills: %v; %d resources made, each once; %d state versions, all readable", len(a.ids), spaces, kills, outcomes, applies, states)
 	})
 }

@@ -37,6 +37,7 @@ type Work struct {
 	Token     secret.Text    // speaks for the run until the phase ends
 	LogSize   int64          // where its log goes on
 	Limit     time.Duration  // how long the phase may take
+	Since     time.Time      `json:"-"` // when the worker asked for its lease, by its own clock
 }
 
 // Claim takes the next phase for node, or returns nil if nothing waits. For an
@@ -52,7 +53,7 @@ func (s *Service) Claim(ctx context.Context, node string) (*Work, error) {
 // begun nothing of it.
 func (s *Service) ClaimFor(ctx context.Context, node string, pool core.ID, nonce string) (*Work, error) {
 	if nonce != "" {
-		if w, err := s.claimedBefore(ctx, node, pool, nonce); err != nil || w != nil {
+		if w, err := s.ClaimedBefore(ctx, node, pool, nonce); err != nil || w != nil {
 			return w, err
 		}
 	}
@@ -125,7 +126,7 @@ func (s *Service) claimOne(ctx context.Context, node string, pool core.ID, nonce
 	if core.KindOf(err) == core.Conflict && nonce != "" {
 		// An earlier request of the same nonce, whose agent no longer waits for
 		// it, was quicker: its claim is handed out instead.
-		work, err = s.claimedBefore(ctx, node, pool, nonce)
+		work, err = s.ClaimedBefore(ctx, node, pool, nonce)
 		return work, false, err
 	}
 	switch {
@@ -141,9 +142,9 @@ func (s *Service) claimOne(ctx context.Context, node string, pool core.ID, nonce
 	return work, false, nil
 }
 
-// claimedBefore is the claim that node made under a nonce and had no answer to,
+// ClaimedBefore is the claim that node made under a nonce and had no answer to,
 // or nil. Its lease begins anew, its token too.
-func (s *Service) claimedBefore(ctx context.Context, node string, pool core.ID, nonce string) (work *Work, err error) {
+func (s *Service) ClaimedBefore(ctx context.Context, node string, pool core.ID, nonce string) (work *Work, err error) {
 	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
 		work = nil
 		ps, err := db.All(ctx, tx, scanPhase, `SELECT `+phaseColumns+` FROM phase p WHERE p.node = $1 AND p.pool_id = $2 AND p.claim_nonce = $3 AND p.status = 'running' AND `+servedBy, node, pool, nonce)

@@ -202,10 +202,17 @@ func (r *Runner) sweep(ctx context.Context) {
 func (r *Runner) expired(ctx context.Context) error {
 	lost, err := r.Runs.Expired(ctx)
 	for _, l := range lost {
-		if l.Phase.Node == r.Node {
-			continue // its own job fences itself and reports
+		switch {
+		case l.Phase.Node != r.Node:
+			err = stale(r.Runs.Expire(ctx, l))
+		case r.working(l.Phase.ID), r.used(l.RunID):
+			// Its job fences itself and reports.
+		default:
+			// A claim whose commit we were not told of, or a report that we could
+			// not make.
+			err = r.recoverOne(ctx, l)
 		}
-		if err = stale(r.Runs.Expire(ctx, l)); err != nil {
+		if err != nil {
 			return err
 		}
 	}

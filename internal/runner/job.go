@@ -87,7 +87,7 @@ func (j *job) watch(ctx context.Context) {
 	defer stop()
 	look := time.NewTicker(pollEvery)
 	defer look.Stop()
-	renewed := time.Now()
+	renewed := j.w.Since
 	limit := time.NewTimer(j.w.Limit)
 	defer limit.Stop()
 	if j.w.Limit <= 0 {
@@ -126,10 +126,14 @@ func (j *job) watch(ctx context.Context) {
 			sig, err = j.r.Control.Signals(ctx, j.w.Phase.ID, j.w.Phase.Epoch)
 		}
 		switch {
-		case core.KindOf(err) == core.Unknown, err != nil && time.Since(renewed) > fenceAfter:
+		case core.KindOf(err) == core.Unknown, err != nil && time.Since(renewed) > supervised:
 			// Nobody may rely on us any more; stop before somebody else begins.
 			j.note(func() { j.over = true })
 			j.killNow()
+		case err != nil && time.Since(renewed) > fenceAfter:
+			// There is still time to stop well.
+			j.note(func() { j.over = true })
+			j.askStop()
 		case err != nil:
 		case sig.Over:
 			j.note(func() { j.over = true })
@@ -292,10 +296,15 @@ func (j *job) runPlan(ctx context.Context) (res executor.PlanResult, spec execut
 // failPlan reports a plan that did not end well.
 func (j *job) failPlan(ctx context.Context, cause error, canceled, killed bool, exit int) error {
 	o, f := j.verdict(ctx, cause, canceled, killed, exit, "plan")
-	if j.shutdown && !canceledByPerson(j) {
+	j.mu.Lock()
+	handed := (j.shutdown || j.over && canceled) && !j.force
+	j.mu.Unlock()
+	if handed && !canceledByPerson(j) {
 		// Handed back: another worker, or this one after its restart, plans again.
 		_ = j.log.Close()
-		return j.r.Control.PlanLost(ctx, run.Lost{Phase: j.w.Phase, RunID: j.w.Run.ID})
+		return insist(ctx, j.r.handed, "hand the plan back", func() error {
+			return j.r.Control.PlanLost(ctx, run.Lost{Phase: j.w.Phase, RunID: j.w.Run.ID})
+		})
 	}
 	if err := j.log.Close(); core.KindOf(err) == core.Gone {
 		return err
@@ -312,9 +321,13 @@ func canceledByPerson(j *job) bool {
 // said is said in the log.
 func (j *job) verdict(ctx context.Context, cause error, canceled, killed bool, exit int, what string) (run.Outcome, run.Failure) {
 	j.mu.Lock()
-	force, shutdown, late := j.force, j.shutdown, j.late
+	force, shutdown, late, over := j.force, j.shutdown, j.late, j.over
 	j.mu.Unlock()
 	switch {
+	case over && !force && canceled && !killed && !canceledByPerson(j):
+		return run.Failed, run.Failure{Code: "worker-cut-off", Text: fmt.Sprintf("%s could not renew its lease for %s, so it asked the engine to stop, which it did: nobody could have told it to. The state that the engine left was saved.", j.r.self(), fenceAfter)}
+	case over && !force && canceled:
+		return run.Unknown, run.Failure{Code: "outcome-unknown", Text: j.r.self() + " could not renew its lease, so it killed the engine of this " + what + "; its outcome is unknown. It was not started again. What the engine had written of the state was saved."}
 	case force:
 		return run.Killed, run.Failure{Code: "force-canceled", Text: "Force-canceled: the engine was killed. State in flight may be lost."}
 	case canceled && shutdown && !canceledByPerson(j):
@@ -445,6 +458,12 @@ func (j *job) runApply(ctx context.Context) (res executor.ApplyResult, started b
 		}
 	}
 	fault.Point("prepared", w.Phase.ID)
+	j.mu.Lock()
+	handed := j.shutdown
+	j.mu.Unlock()
+	if handed {
+		return res, false, failure{"not-started", core.Errorf(core.Unavailable, "%s was stopped before the engine of this apply was started: nothing was applied. Queue the run again.", j.r.self())}
+	}
 	res, err = j.r.Exec.Apply(ctx, executor.ApplySpec{Spec: spec, Plan: plan, State: raw, OnState: keepState(area), StateEvery: keepEvery})
 	return res, true, err
 }

@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"log/slog"
@@ -33,10 +34,11 @@ func (r *Runner) logFile(phase core.ID) string {
 
 // leaseFile is where the supervisor reads until when it may run a phase.
 func (r *Runner) leaseFile(phase core.ID) string {
-	if r.Journal == "" {
+	dir := cmp.Or(r.Journal, r.Leases)
+	if dir == "" {
 		return ""
 	}
-	return filepath.Join(r.Journal, string(phase)+".lease")
+	return filepath.Join(dir, string(phase)+".lease")
 }
 
 func (r *Runner) hold(phase core.ID, since time.Time) {
@@ -58,11 +60,11 @@ func (r *Runner) self() string {
 // keepClaim notes a claim. What cannot be noted must not begin: after a restart
 // nobody would know of it.
 func (r *Runner) keepClaim(j *job) error {
+	p := j.w.Phase
+	r.hold(p.ID, j.w.Since)
 	if r.Journal == "" {
 		return nil
 	}
-	p := j.w.Phase
-	r.hold(p.ID, time.Now())
 	b, err := json.Marshal(run.Lost{Phase: p, RunID: j.w.Run.ID, WorkspaceID: j.w.Workspace.ID, State: j.w.Run.PlanStateID})
 	if err == nil {
 		err = writeSynced(r.claimFile(p.ID), b)
@@ -92,10 +94,13 @@ func writeSynced(file string, b []byte) error {
 }
 
 func (r *Runner) forget(phase core.ID) {
+	if f := r.leaseFile(phase); f != "" {
+		_ = os.Remove(f)
+	}
 	if r.Journal == "" {
 		return
 	}
-	for _, f := range []string{r.claimFile(phase), r.logFile(phase), r.leaseFile(phase)} {
+	for _, f := range []string{r.claimFile(phase), r.logFile(phase)} {
 		_ = os.Remove(f)
 	}
 }

@@ -125,8 +125,14 @@ func at(phase core.ID, epoch int64, what string) string {
 	return fmt.Sprintf("phases/%s/%d/%s", phase, epoch, what)
 }
 
-// Claim implements Control. The request is not given up when ctx ends: an
-// answer may be on its way. A claim whose answer was lost is asked for again by
+// claimInput is what an agent sends with a claim. Given asks only for what was
+// claimed under the nonce before.
+type claimInput struct {
+	Nonce string `json:"nonce"`
+	Given bool   `json:"given,omitempty"`
+}
+
+// Claim implements Control. A claim whose answer was lost is asked for again by
 // its nonce. One that took long to arrive may be over, so its lease is renewed
 // before anything begins, which tells the server that we have it.
 func (c *Remote) Claim(ctx context.Context) (*run.Work, error) {
@@ -134,13 +140,20 @@ func (c *Remote) Claim(ctx context.Context) (*run.Work, error) {
 	if c.nonce == "" {
 		c.nonce = rand.Text()
 	}
-	if err := c.ask(context.WithoutCancel(ctx), claimWithin, "POST", "claim", map[string]string{"nonce": c.nonce}, &w); err != nil || w.Run.ID == "" {
+	err := c.ask(ctx, claimWithin, "POST", "claim", claimInput{Nonce: c.nonce}, &w)
+	if err != nil && ctx.Err() != nil {
+		// We are to end and wait no longer, but for what may have been given to us
+		// just now.
+		err = c.ask(context.WithoutCancel(ctx), askWithin, "POST", "claim", claimInput{Nonce: c.nonce, Given: true}, &w)
+	}
+	if err != nil || w.Run.ID == "" {
 		if err != nil && core.KindOf(err) == core.Unavailable {
 			pause(ctx, min(time.Second, run.LeaseTTL/9))
 		}
 		return nil, err
 	}
 	w.Work.Token = secret.Text(w.Token)
+	w.Since = time.Now()
 	sig, err := c.Renew(ctx, w.Phase.ID, w.Phase.Epoch)
 	if err != nil {
 		return nil, err

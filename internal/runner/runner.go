@@ -18,6 +18,7 @@ import (
 	"interlock/internal/config"
 	"interlock/internal/core"
 	"interlock/internal/executor"
+	"interlock/internal/fault"
 	"interlock/internal/run"
 	"interlock/internal/secret"
 	"interlock/internal/state"
@@ -36,7 +37,10 @@ type Runner struct {
 	// nothing else, and has none of the services.
 	Control Control
 	Journal string // directory of an agent's claims and logs; "" keeps none
-	Single  bool   // take one phase and end
+	// Leases is a directory where the supervisors of engines read until when they
+	// may go on; "" where nobody can be put in this node's place.
+	Leases string
+	Single bool // take one phase and end
 	// SSHKey returns the key with which runs of a workspace fetch modules, empty
 	// for none.
 	SSHKey func(ctx context.Context, workspace core.ID) (secret.Text, error)
@@ -81,8 +85,10 @@ func (r *Runner) init() {
 	if !r.agent {
 		r.Control = local{r.Runs, r.Configs, r.States, r.SSHKey, r.Node}
 	}
-	if r.Journal != "" {
-		_ = os.MkdirAll(r.Journal, 0o700) // a claim that cannot be noted says so
+	for _, dir := range []string{r.Journal, r.Leases} {
+		if dir != "" {
+			_ = os.MkdirAll(dir, 0o700) // a claim that cannot be noted says so
+		}
 	}
 	if r.CancelGrace == 0 {
 		r.CancelGrace = 30 * time.Second
@@ -140,6 +146,8 @@ func (r *Runner) Hasten() { r.rush.Do(func() { close(r.hasten) }) }
 // claimAll fills the free slots.
 func (r *Runner) claimAll(ctx context.Context) {
 	for ctx.Err() == nil && r.load() < r.Slots && !(r.Single && r.taken > 0) {
+		fault.Point("claim", r.Node)
+		asked := time.Now()
 		w, err := r.Control.Claim(ctx)
 		if k := core.KindOf(err); r.agent && (k == core.Unknown || k == core.Gone) {
 			r.ended = err
@@ -154,6 +162,16 @@ func (r *Runner) claimAll(ctx context.Context) {
 		if w == nil {
 			return
 		}
+		if !r.agent && time.Since(asked) > renewEvery {
+			// The answer took so long that the claim may be over.
+			asked = time.Now()
+			if sig, err := r.Control.Renew(ctx, w.Phase.ID, w.Phase.Epoch); err != nil || sig.Over {
+				continue // the sweep deals with it
+			}
+		}
+		if w.Since.IsZero() {
+			w.Since = asked
+		}
 		r.taken++
 		j := r.newJob(w)
 		r.wg.Go(func() {
@@ -161,6 +179,13 @@ func (r *Runner) claimAll(ctx context.Context) {
 			j.work()
 		})
 	}
+}
+
+// working tells whether a phase is being worked off here.
+func (r *Runner) working(phase core.ID) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.active[phase] != nil
 }
 
 func (r *Runner) load() int {

@@ -246,11 +246,27 @@ type wireWork struct {
 	SSHKey string
 }
 
+func (g *Gate) wired(ctx context.Context, w *run.Work) wireWork {
+	out := wireWork{Work: w, Token: w.Token.Reveal()}
+	// Without its key a run fails with a message of its own.
+	if key, err := g.SSHKey(ctx, w.Workspace.ID); err == nil {
+		out.SSHKey = key.Reveal()
+	}
+	return out
+}
+
 func (g *Gate) claim(r *http.Request, c caller) (any, error) {
 	ctx := r.Context()
-	var in struct{ Nonce string }
+	var in claimInput
 	if err := json.NewDecoder(io.LimitReader(r.Body, 4<<10)).Decode(&in); err != nil && !errors.Is(err, io.EOF) || len(in.Nonce) > 100 {
 		return nil, core.Errorf(core.Malformed, "a claim is JSON with a nonce of at most 100 characters")
+	}
+	if in.Given {
+		w, err := g.Runs.ClaimedBefore(ctx, string(c.agent), c.pool, in.Nonce)
+		if err != nil || w == nil {
+			return nil, err
+		}
+		return g.wired(ctx, w), nil
 	}
 	news, stop := g.Bus.Listen(run.DispatchTopic)
 	defer stop()
@@ -268,12 +284,7 @@ func (g *Gate) claim(r *http.Request, c caller) (any, error) {
 			return nil, err
 		}
 		if w != nil {
-			out := wireWork{Work: w, Token: w.Token.Reveal()}
-			// Without its key a run fails with a message of its own.
-			if key, err := g.SSHKey(ctx, w.Workspace.ID); err == nil {
-				out.SSHKey = key.Reveal()
-			}
-			return out, nil
+			return g.wired(ctx, w), nil
 		}
 		select {
 		case <-news:

@@ -29,6 +29,14 @@ func KeepLease(file string, since time.Time, d time.Duration) error {
 	return os.Rename(file+".new", file)
 }
 
+// leaseOver tells whether the lease in file is over; a file that is not there
+// bounds nothing.
+func leaseOver(file string) bool {
+	b, err := os.ReadFile(file)
+	n, perr := strconv.ParseInt(string(b), 10, 64)
+	return err == nil && perr == nil && boot() > time.Duration(n)
+}
+
 // guardLease trips when the lease in file is over. It runs in the supervisor,
 // which goes on when the process that started it is stopped. A file that
 // cannot be read leaves the last known end in force.

@@ -190,6 +190,9 @@ func supervise(cmd *exec.Cmd) (int, error) {
 	if err := ll.AllThreadsPrctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGTERM), 0, 0, 0); err != nil {
 		return 0, fmt.Errorf("follow the server: %w", err)
 	}
+	if leaseOver(os.Getenv(LeaseVar)) {
+		return 0, errors.New("the worker has lost its lease; the engine was not started")
+	}
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
 	if err := cmd.Start(); err != nil {

@@ -102,7 +102,14 @@ func (s *Service) open(ctx context.Context, tx *db.Tx, w Workspace) error {
 
 func (s *Service) relock(ctx context.Context, id core.ID, want core.Right, f func(context.Context, *db.Tx, Workspace) error) (v View, err error) {
 	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
-		w, err := Get(ctx, tx, id, want)
+		if _, err := Get(ctx, tx, id, want); err != nil {
+			return err
+		}
+		// Who holds it counts now, not when it was looked at before.
+		if err := Hold(ctx, tx, id); err != nil {
+			return err
+		}
+		w, err := Load(ctx, tx, id)
 		if err != nil {
 			return err
 		}
