@@ -215,7 +215,7 @@ func (s *Server) wire(ctx context.Context) error {
 	s.runner = &runner.Runner{SSHKey: keys.OfWorkspace, Runs: s.runs, Configs: s.configs, States: s.states, Bus: s.bus, Exec: s.exec, Catalog: s.catalog,
 		Node: node, Root: filepath.Join(s.cfg.DataDir, "work"), Slots: s.cfg.Runners, Base: s.URL, Grace: s.cfg.ShutdownGrace}
 	if s.db.Postgres() != nil {
-		s.runner.Leases = filepath.Join(s.cfg.DataDir, "leases")
+		s.runner.Journal = filepath.Join(s.cfg.DataDir, "journal") // other servers may give us up
 	}
 	s.runner.Prepare()
 	s.runs.MakeArtifacts = s.runner.MakeArtifacts

@@ -150,8 +150,9 @@ type installation struct {
 	slots   int
 	servers []*server
 	agents  []*agent
-	gates   []*wire // before the servers, for agents
-	line    *wire   // before the database
+	gates   []*wire   // before the servers, for agents
+	line    *wire     // before the database
+	pg      *postgres // its own, if it has one
 	pool    string
 	token   string
 	agentN  int
@@ -307,7 +308,7 @@ func (in *installation) engine(run, word string) int {
 			env, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", p.pid))
 			comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", p.pid))
 			name := strings.TrimSpace(string(comm))
-			if (name == "terraform" || name == "tofu") && strings.Contains(string(env), "/work/"+run+"/home") && strings.Contains(p.what, " "+word+" ") {
+			if (name == "terraform" || name == "tofu") && strings.Contains(string(env), "/work/"+run+"/home") && (word == "" || strings.Contains(p.what, " "+word+" ")) {
 				return p.pid
 			}
 		}

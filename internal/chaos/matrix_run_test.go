@@ -6,7 +6,10 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -207,8 +210,8 @@ func (c *cell) verify(t *testing.T) {
 		}
 	}
 	if c.status == "gone" {
-		if len(begun) > 0 && c.moment.begun {
-			c.wrong("the workspace was deleted while %d resources of it were being made", len(begun))
+		if c.moment.begun && !c.moment.ended && c.said/100 == 2 {
+			c.wrong("the workspace was deleted while its apply was at work")
 		}
 		return
 	}
@@ -246,7 +249,7 @@ func (c *cell) verify(t *testing.T) {
 	}
 	// What was made is in the state, or aside. A worker that was cut off brings it
 	// after the run has ended.
-	killed := c.moment.runs && slices.Contains([]string{killServer, killAgent, loseAgent, stopAgent, stopServer, cutAgent, revoke, killEngine, killSuper, forceCancel, termServer, termAgent}, c.fault)
+	killed := c.moment.runs && slices.Contains([]string{killServer, killAgent, loseAgent, stopAgent, stopServer, cutAgent, revoke, killEngine, killSuper, forceCancel, termServer, termAgent, cutOne, diskFull, dbStopped, dbAway}, c.fault)
 	gone := c.missing(s, done)
 	for end := time.Now().Add(15 * time.Second); gone > 0 && !killed && c.fault != loseAgent && time.Now().Before(end); gone = c.missing(s, done) {
 		time.Sleep(50 * time.Millisecond)
@@ -415,8 +418,8 @@ func (in *installation) strike(t *testing.T, fault string, cells []*cell) {
 		for _, a := range in.agents {
 			signalTo(a.cmd.Process.Pid, syscall.SIGCONT)
 		}
-	case cutAgent, cutBriefly:
-		n := map[string]float64{cutAgent: 2, cutBriefly: 0.5}[fault]
+	case cutBriefly, cutOne, cutAgent:
+		n := map[string]float64{cutBriefly: 0.5, cutOne: 1, cutAgent: 5}[fault]
 		for _, g := range in.gates {
 			g.set(silent)
 		}
@@ -476,6 +479,31 @@ func (in *installation) strike(t *testing.T, fault string, cells []*cell) {
 		time.Sleep(3 * time.Second)
 		in.line.set(passing)
 		in.line.reset()
+	case dbStopped:
+		in.pg.stop()
+		freeAll()
+		in.refuses(t)
+		if os.Getenv("INTERLOCK_TEST_CHAOS") != "" {
+			time.Sleep(time.Minute)
+		}
+		in.pg.cont()
+	case dbRestarted:
+		in.pg.shut(t)
+		freeAll()
+		in.refuses(t)
+		in.pg.start(t)
+	case diskFull:
+		ballast := filepath.Join(in.base, "ballast")
+		fill(ballast)
+		freeAll()
+		for end := time.Now().Add(2 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+			code, b, err := in.live().ask("POST", "/api/v2/workspaces/"+cells[0].ws.id+"/configuration-versions", servertest.Doc("configuration-versions", map[string]any{"auto-queue-runs": false}))
+			if err != nil || code == 500 {
+				t.Errorf("a write while the disk is full: %d %v %.200s", code, err, b)
+			}
+			fill(ballast)
+		}
+		_ = os.Remove(ballast)
 	case storeAway:
 		_ = os.Rename(in.objects, in.objects+".away")
 		_ = os.WriteFile(in.objects, []byte("not a directory"), 0o600)
@@ -509,6 +537,51 @@ func (in *installation) strike(t *testing.T, fault string, cells []*cell) {
 			}
 			wg.Wait()
 		})
+	}
+}
+
+// refuses checks what is answered while the database does not: soon, that one
+// should try again, and nothing of how it is made.
+func (in *installation) refuses(t *testing.T) {
+	s := in.live()
+	for _, q := range []struct{ path, accept, kind string }{
+		{"/api/v2/organizations/" + adminName + "/workspaces", "", "application/vnd.api+json"},
+		{"/login", "text/html", "text/html"},
+		{"/api/v1/terraform/state/" + adminName + "/cell1", "", "application/json"},
+	} {
+		for end := time.Now().Add(15 * time.Second); ; {
+			req, _ := http.NewRequest("GET", s.url+q.path, nil)
+			if q.accept != "" {
+				req.Header.Set("Accept", q.accept)
+				req.Header.Set("Cookie", "interlock_session=none")
+			} else {
+				req.Header.Set("Authorization", "Bearer "+adminToken)
+			}
+			res, err := httpClient.Do(req)
+			if err != nil {
+				t.Errorf("%s while the database is stopped: %v", q.path, err)
+				break
+			}
+			b, _ := io.ReadAll(res.Body)
+			res.Body.Close()
+			if res.StatusCode != 503 && q.accept != "" {
+				break // a page that needs no database
+			}
+			if res.StatusCode == 200 && time.Now().Before(end) {
+				time.Sleep(50 * time.Millisecond)
+				continue
+			}
+			if res.StatusCode != 503 || res.Header.Get("Retry-After") == "" || !strings.HasPrefix(res.Header.Get("Content-Type"), q.kind) || bytes.Contains(b, []byte("SELECT")) {
+				t.Errorf("%s while the database is stopped: %s %v %.300s", q.path, res.Status, res.Header, b)
+			}
+			break
+		}
+	}
+	if code, _, err := s.ask("GET", "/healthz", nil); err != nil || code != 200 {
+		t.Errorf("healthz while the database is stopped: %d %v", code, err)
+	}
+	if code, _, err := s.ask("GET", "/readyz", nil); err != nil || code != 503 {
+		t.Errorf("readyz while the database is stopped: %d %v", code, err)
 	}
 }
 
@@ -602,7 +675,12 @@ func (in *installation) play(t *testing.T, b batch) []*cell {
 	}
 	for _, c := range cells {
 		if c.moment.point == "pending" || c.moment.hold == atSpace {
-			_, _, _ = in.live().ask("POST", "/api/v2/workspaces/"+c.ws.id+"/actions/unlock", map[string]string{})
+			for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+				code, _, err := in.live().ask("POST", "/api/v2/workspaces/"+c.ws.id+"/actions/unlock", map[string]string{})
+				if err == nil && code < 500 {
+					break
+				}
+			}
 		}
 	}
 	for _, c := range cells {
@@ -671,6 +749,7 @@ func playMatrix(t *testing.T, chosen func(batch) bool) {
 	var mu sync.Mutex
 	played, violations, missed := 0, 0, 0
 	began := time.Now()
+	const lease = 9 * time.Second
 	t.Run("cells", func(t *testing.T) {
 		for _, s := range setups {
 			var mine []batch
@@ -687,9 +766,34 @@ func playMatrix(t *testing.T, chosen func(batch) bool) {
 					if strings.HasPrefix(dsn, "postgres") != (s.db == "postgres") {
 						t.Skip("not of this installation")
 					}
-					in := newInstallation(t, s, dsn, 9*time.Second, seeded(seed, s.db, fmt.Sprint(s.servers, s.remote)), options{})
+					rng := seeded(seed, s.db, fmt.Sprint(s.servers, s.remote))
+					empty, _ := os.ReadFile(dsn) // of SQLite
+					special := map[string]*installation{}
+					usual := newInstallation(t, s, dsn, lease, rng, options{})
 					for _, b := range mine {
 						at := time.Now()
+						in := usual
+						switch b.fault {
+						case dbStopped, dbRestarted:
+							if in = special[b.fault]; in == nil {
+								pg := newPostgres(t)
+								in = newInstallation(t, s, pg.dsn(), lease, rng, options{})
+								in.pg = pg
+								special[dbStopped], special[dbRestarted] = in, in
+							}
+						case diskFull:
+							if in = special[diskFull]; in == nil {
+								o := options{base: smallDisk(t)}
+								if s.db == "sqlite" {
+									dsn = filepath.Join(o.base, "interlock.db")
+									if err := os.WriteFile(dsn, empty, 0o600); err != nil {
+										t.Fatal(err)
+									}
+								}
+								in = newInstallation(t, s, dsn, lease, rng, o)
+								special[diskFull] = in
+							}
+						}
 						cells := in.play(t, b)
 						mu.Lock()
 						for _, c := range cells {
@@ -697,7 +801,7 @@ func playMatrix(t *testing.T, chosen func(batch) bool) {
 							switch {
 							case len(c.bad) > 0:
 								violations++
-								t.Errorf("VIOLATION %s (run %s): %s\n%s", c, c.run, strings.Join(c.bad, "; "), tail(in.live().log, 5))
+								t.Errorf("VIOLATION %s (run %s): %s\n%s", c, c.run, strings.Join(c.bad, "; "), tail(usual.live().log, 5))
 								result += " VIOLATION"
 							case c.missed != "":
 								missed++

@@ -68,22 +68,26 @@ const (
 	loseAgent   = "kill agent for good"
 	termAgent   = "terminate agent twice"
 	stopAgent   = "stop agent 3 leases"
-	cutAgent    = "cut agent 2 leases"
 	cutBriefly  = "cut agent half a lease"
+	cutOne      = "cut agent a lease"
+	cutAgent    = "cut agent 5 leases"
 	loseAnswer  = "lose answer to agent"
 	revoke      = "revoke pool's token"
 	killEngine  = "kill engine"
 	killSuper   = "kill supervisor"
-	dbAway      = "database away"
+	dbAway      = "cut database"
+	dbStopped   = "stop database"
+	dbRestarted = "restart database"
 	storeAway   = "object store away"
+	diskFull    = "disk full"
 	cancelRun   = "cancel"
 	forceCancel = "force-cancel"
 	deleteSpace = "delete workspace"
 	applyAgain  = "second apply request"
 )
 
-var faults = []string{killServer, termServer, stopServer, killAgent, loseAgent, termAgent, stopAgent, cutAgent, cutBriefly, loseAnswer, revoke,
-	killEngine, killSuper, dbAway, storeAway, cancelRun, forceCancel, deleteSpace, applyAgain}
+var faults = []string{killServer, termServer, stopServer, killAgent, loseAgent, termAgent, stopAgent, cutBriefly, cutOne, cutAgent, loseAnswer, revoke,
+	killEngine, killSuper, dbAway, dbStopped, dbRestarted, storeAway, diskFull, cancelRun, forceCancel, deleteSpace, applyAgain}
 
 // A setup is a kind of installation.
 type setup struct {
@@ -101,7 +105,7 @@ func valid(s setup, f string, m moment) bool {
 	switch f {
 	case stopServer, termServer:
 		return !s.remote || !m.work || slices.Contains([]string{"claimed", "staged", "finishing", "finished"}, m.point)
-	case killAgent, loseAgent, termAgent, stopAgent, cutAgent, cutBriefly, revoke:
+	case killAgent, loseAgent, termAgent, stopAgent, cutBriefly, cutOne, cutAgent, revoke:
 		return s.remote && m.work
 	case loseAnswer: // to a claim, an upload, a report
 		return s.remote && slices.Contains([]string{"claimed", "staged", "finishing", "finished"}, m.point) && m.work
@@ -109,6 +113,10 @@ func valid(s setup, f string, m moment) bool {
 		return m.runs
 	case dbAway:
 		return s.db == "postgres"
+	case dbStopped, dbRestarted: // a database server of its own
+		return s.db == "postgres" && s.servers == 1
+	case diskFull: // a file system of its own
+		return s.servers == 1
 	case forceCancel:
 		return planning || applying
 	case cancelRun:
@@ -152,8 +160,8 @@ func batches() (all []batch, cells int) {
 
 // quick are the batches of make test: fault by installation.
 var quick = map[setup][]string{
-	{"sqlite", 1, false}:  {killServer},
-	{"postgres", 1, true}: {loseAnswer, killAgent},
+	{"sqlite", 1, false}:  {killServer, diskFull},
+	{"postgres", 1, true}: {loseAnswer, killAgent, dbStopped},
 	{"postgres", 3, true}: {killServer},
 }
 
@@ -169,12 +177,14 @@ func allowed(s setup, f string, m moment) []string {
 	switch {
 	case m.ended:
 		return []string{"applied"}
-	case !m.begun && slices.Contains([]string{killServer, termServer, stopServer, killAgent, loseAgent, termAgent, stopAgent, cutAgent, cutBriefly, loseAnswer, revoke, dbAway, applyAgain}, f):
+	case slices.Contains([]string{"finishing", "finished", "reported"}, m.point) && !m.begun && slices.Contains([]string{cutOne, cutAgent, dbAway, dbStopped, stopServer}, f):
+		return either // it goes on to its apply while it is cut off
+	case !m.begun && slices.Contains([]string{killServer, termServer, stopServer, killAgent, loseAgent, termAgent, stopAgent, cutBriefly, cutOne, cutAgent, loseAnswer, revoke, dbAway, dbStopped, dbRestarted, applyAgain}, f):
 		if s.servers > 1 && f == killServer && !s.remote {
 			return []string{"applied", "errored worker-lost"} // one after the other may have had it
 		}
 		return []string{"applied"}
-	case f == killServer && s.remote, f == termServer && s.remote, f == cutBriefly, f == loseAnswer, f == applyAgain, f == dbAway && !m.begun:
+	case f == killServer && s.remote, f == termServer && s.remote, f == cutBriefly, f == loseAnswer, f == applyAgain, f == dbRestarted:
 		return []string{"applied"}
 	case worker && s.servers > 1:
 		return append(either, "errored engine-failed")
@@ -194,6 +204,10 @@ func allowed(s setup, f string, m moment) []string {
 		return []string{"canceled", "applied", "errored outcome-unknown"}
 	case f == forceCancel:
 		return []string{"canceled", "applied"}
+	case f == diskFull && !m.work:
+		return []string{"applied"}
+	case f == diskFull:
+		return []string{"applied", "errored no-space", "errored engine-failed", "errored journal-failed"}
 	case f == storeAway:
 		return []string{"applied", "errored"}
 	case f == deleteSpace:

@@ -2,6 +2,7 @@ package runner
 
 import (
 	"context"
+	"fmt"
 	"io"
 
 	"interlock/internal/config"
@@ -47,6 +48,7 @@ type Control interface {
 // End is how an apply ended, with what it left on disk.
 type End struct {
 	Phase  core.ID
+	Run    core.ID
 	Epoch  int64
 	Before core.ID // the state version that the plan was made from
 	Out    run.Applied
@@ -127,8 +129,29 @@ func (l local) Stage(ctx context.Context, e *End) error {
 	return nil
 }
 
+// FinishApply reports. A claim that is over changes nothing any more, but what
+// its apply left is kept for recovery.
 func (l local) FinishApply(ctx context.Context, e *End) error {
-	return l.runs.FinishApply(ctx, e.Phase, e.Epoch, e.Out)
+	err := l.runs.FinishApply(ctx, e.Phase, e.Epoch, e.Out)
+	if core.KindOf(err) != core.Gone {
+		return err
+	}
+	rn, rerr := l.runs.ByID(ctx, e.Run)
+	if core.KindOf(rerr) == core.NotFound {
+		return err // deleted with its workspace
+	}
+	if rerr != nil {
+		return rerr
+	}
+	for _, st := range []*state.Staged{e.Out.State, e.Out.Broken} {
+		if st == nil {
+			continue
+		}
+		if lerr := l.runs.LateState(ctx, rn, *st); lerr != nil {
+			return fmt.Errorf("keep a late state: %w", lerr)
+		}
+	}
+	return err
 }
 
 func (l local) Ended(ctx context.Context, id core.ID) (bool, error) {

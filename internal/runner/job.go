@@ -7,7 +7,9 @@ import (
 	"log/slog"
 	"net/url"
 	"os"
+	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"interlock/internal/core"
@@ -351,6 +353,11 @@ func (j *job) verdict(ctx context.Context, cause error, canceled, killed bool, e
 	if exit > 0 {
 		return run.Failed, run.Failure{Code: "engine-failed", Text: fmt.Sprintf("The engine failed with exit status %d: its message is at the end of the %s's log.", exit, what)}
 	}
+	if errors.Is(cause, syscall.ENOSPC) {
+		text := "The disk of " + strings.ToLower(j.r.self()[:1]) + j.r.self()[1:] + " is full, so the " + what + " could not be run to its end. Free space there and queue the run again."
+		j.log.say("Error: " + text)
+		return run.Failed, run.Failure{Code: "no-space", Text: text}
+	}
 	if k := core.KindOf(cause); k != core.Internal {
 		j.log.say("Error: " + core.Message(cause))
 		return run.Failed, run.Failure{Code: "refused", Text: core.Message(cause)}
@@ -374,9 +381,9 @@ func (j *job) apply(ctx context.Context) error {
 		j.letWatch(watched)
 	}
 	// The last lines and the state become durable side by side.
-	closed := make(chan error, 1)
-	go func() { closed <- j.log.Close() }()
-	e := &End{Phase: j.w.Phase.ID, Epoch: j.w.Phase.Epoch, Before: j.w.Run.PlanStateID, Out: out}
+	closed := make(chan struct{})
+	go func() { _ = j.log.Close(); close(closed) }()
+	e := &End{Phase: j.w.Phase.ID, Run: j.w.Run.ID, Epoch: j.w.Phase.Epoch, Before: j.w.Run.PlanStateID, Out: out}
 	if started {
 		err := insist(ctx, j.r.handed, "store state", func() error { return j.r.stage(ctx, e, j.w.Run.ID, res.State, res.Damaged) })
 		if err != nil {
@@ -384,9 +391,7 @@ func (j *job) apply(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := <-closed; core.KindOf(err) == core.Gone && !j.r.agent {
-		return err // an agent still has a state to deliver
-	}
+	<-closed // also when the claim is over there is a state to deliver
 	fault.Point("logged", j.w.Phase.ID)
 	believe(&e.Out, len(res.State) > 0)
 	err := insist(ctx, j.r.handed, "report apply", func() error { return j.r.Control.FinishApply(ctx, e) })

@@ -1,7 +1,6 @@
 package runner
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"log/slog"
@@ -16,9 +15,10 @@ import (
 	"interlock/internal/seal"
 )
 
-// An agent writes each claim down before it begins, and copies the log beside
-// it: after a restart it delivers what the server does not have. The state is
-// in the run's area. No variable and no token is in the journal.
+// An agent, or one of several servers, writes each claim down before it begins,
+// and copies the log beside it: after a restart it delivers what the others do
+// not have, also of a run that they have given up. The state is in the run's
+// area. No variable and no token is in the journal.
 
 // supervised is when the supervisor stops an engine whose agent does not: a
 // little after the agent would, and before the server gives the lease up.
@@ -34,11 +34,10 @@ func (r *Runner) logFile(phase core.ID) string {
 
 // leaseFile is where the supervisor reads until when it may run a phase.
 func (r *Runner) leaseFile(phase core.ID) string {
-	dir := cmp.Or(r.Journal, r.Leases)
-	if dir == "" {
+	if r.Journal == "" {
 		return ""
 	}
-	return filepath.Join(dir, string(phase)+".lease")
+	return filepath.Join(r.Journal, string(phase)+".lease")
 }
 
 func (r *Runner) hold(phase core.ID, since time.Time) {

@@ -14,12 +14,15 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"interlock/internal/bus"
 	"interlock/internal/config"
 	"interlock/internal/core"
 	"interlock/internal/executor"
 	"interlock/internal/fault"
 	"interlock/internal/run"
+	"interlock/internal/seal"
 	"interlock/internal/secret"
 	"interlock/internal/state"
 )
@@ -36,11 +39,8 @@ type Runner struct {
 	// one of its own the runner is an agent: it keeps to its phases, looks after
 	// nothing else, and has none of the services.
 	Control Control
-	Journal string // directory of an agent's claims and logs; "" keeps none
-	// Leases is a directory where the supervisors of engines read until when they
-	// may go on; "" where nobody can be put in this node's place.
-	Leases string
-	Single bool // take one phase and end
+	Journal string // directory of claims and logs where somebody else may give this node up; "" keeps none
+	Single  bool   // take one phase and end
 	// SSHKey returns the key with which runs of a workspace fetch modules, empty
 	// for none.
 	SSHKey func(ctx context.Context, workspace core.ID) (secret.Text, error)
@@ -65,6 +65,7 @@ type Runner struct {
 	hasten chan struct{} // closed to cut Grace short
 	rush   sync.Once
 	taken  int          // phases claimed; of Run's goroutine alone
+	full   bool         // the disk is; of Run's goroutine alone
 	ended  error        // why an agent must take nothing more
 	post   chan core.ID // runs whose documents are made when there is time
 }
@@ -85,10 +86,8 @@ func (r *Runner) init() {
 	if !r.agent {
 		r.Control = local{r.Runs, r.Configs, r.States, r.SSHKey, r.Node}
 	}
-	for _, dir := range []string{r.Journal, r.Leases} {
-		if dir != "" {
-			_ = os.MkdirAll(dir, 0o700) // a claim that cannot be noted says so
-		}
+	if r.Journal != "" {
+		_ = os.MkdirAll(r.Journal, 0o700) // a claim that cannot be noted says so
 	}
 	if r.CancelGrace == 0 {
 		r.CancelGrace = 30 * time.Second
@@ -147,6 +146,9 @@ func (r *Runner) Hasten() { r.rush.Do(func() { close(r.hasten) }) }
 func (r *Runner) claimAll(ctx context.Context) {
 	for ctx.Err() == nil && r.load() < r.Slots && !(r.Single && r.taken > 0) {
 		fault.Point("claim", r.Node)
+		if !r.roomy(ctx) {
+			return
+		}
 		asked := time.Now()
 		w, err := r.Control.Claim(ctx)
 		if k := core.KindOf(err); r.agent && (k == core.Unknown || k == core.Gone) {
@@ -179,6 +181,29 @@ func (r *Runner) claimAll(ctx context.Context) {
 			j.work()
 		})
 	}
+}
+
+// minFree is what the disk of the areas must have left before a phase is
+// claimed, in bytes: an apply whose state cannot be written is worse than one
+// that waits.
+const minFree = 64 << 20
+
+// roomy tells whether there is disk left for another phase. Where there is not
+// it says so once, and again when there is.
+func (r *Runner) roomy(ctx context.Context) bool {
+	var st unix.Statfs_t
+	if unix.Statfs(r.Root, &st) != nil && unix.Statfs(filepath.Dir(r.Root), &st) != nil {
+		return true
+	}
+	free := int64(st.Bavail) * int64(st.Bsize)
+	if full := free < minFree; full != r.full {
+		if r.full = full; full {
+			slog.WarnContext(ctx, "the disk is full: no phase is taken until it has space again", "directory", r.Root, "free", seal.Size(free), "needed", seal.Size(minFree))
+		} else {
+			slog.InfoContext(ctx, "the disk has space again", "directory", r.Root, "free", seal.Size(free))
+		}
+	}
+	return !r.full
 }
 
 // working tells whether a phase is being worked off here.
@@ -281,7 +306,7 @@ func (r *Runner) recoverOne(ctx context.Context, l run.Lost) error {
 		return stale(r.Control.PlanLost(ctx, l))
 	}
 	if !begun {
-		return stale(r.Control.FinishApply(ctx, &End{Phase: l.Phase.ID, Epoch: l.Phase.Epoch, Before: l.State, Out: run.Applied{Outcome: run.Failed,
+		return stale(r.Control.FinishApply(ctx, &End{Phase: l.Phase.ID, Run: l.RunID, Epoch: l.Phase.Epoch, Before: l.State, Out: run.Applied{Outcome: run.Failed,
 			Failure: run.Failure{Code: "not-started", Text: r.self() + " stopped before the engine of this apply was started: nothing was applied. Queue the run again."}}}))
 	}
 	raw, exit, err := r.Exec.Salvage(area)
@@ -293,10 +318,10 @@ func (r *Runner) recoverOne(ctx context.Context, l run.Lost) error {
 	switch {
 	case exit != nil && *exit == 0:
 		out = run.Applied{Outcome: run.Succeeded}
-	case exit != nil:
+	case exit != nil && *exit > 0:
 		out.Outcome, out.Failure = run.Failed, run.Failure{Code: "engine-failed", Text: "The engine failed; its message is at the end of the log. " + r.self() + " stopped before it could say so."}
 	}
-	e := &End{Phase: l.Phase.ID, Epoch: l.Phase.Epoch, Before: l.State, Out: out}
+	e := &End{Phase: l.Phase.ID, Run: l.RunID, Epoch: l.Phase.Epoch, Before: l.State, Out: out}
 	if err := r.stage(ctx, e, l.RunID, raw, nil); err != nil {
 		return err
 	}
@@ -309,7 +334,7 @@ func (r *Runner) recoverOne(ctx context.Context, l run.Lost) error {
 // started. That is noted durably before, in an area that is kept since the plan
 // or in the journal of an agent; where neither is, nobody can say.
 func (r *Runner) mayHaveBegun(l run.Lost) bool {
-	if r.Journal != "" {
+	if r.agent {
 		if _, err := os.Stat(r.claimFile(l.Phase.ID)); errors.Is(err, fs.ErrNotExist) {
 			return false // an agent begins nothing that it has not noted
 		}

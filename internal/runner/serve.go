@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -371,14 +370,15 @@ type endHead struct {
 	Whole, Damaged int64 // sizes in bytes
 }
 
-// applied takes the end of an apply with the state it left. A claim that is
-// over changes nothing any more, but its state is kept for recovery.
+// applied takes the end of an apply with the state it left. An apply is claimed
+// once, so whoever claimed it may bring its state also when the claim is over,
+// which has raised the epoch; it is kept for recovery then.
 func (g *Gate) applied(r *http.Request, c caller) (any, error) {
 	p, rn, err := g.held(r, c)
 	if err != nil {
 		return nil, err
 	}
-	if p.Kind != run.ApplyPhase || p.Epoch != epochOf(r) {
+	if p.Kind != run.ApplyPhase || epochOf(r) > p.Epoch {
 		return nil, core.Errorf(core.Gone, "this claim is over")
 	}
 	if p.Status == run.PhaseFinished {
@@ -393,7 +393,7 @@ func (g *Gate) applied(r *http.Request, c caller) (any, error) {
 	if h.Whole+h.Damaged > maxUpload || len(line) > 64<<10 {
 		return nil, core.Errorf(core.TooLarge, "a state has at most %d bytes", maxUpload)
 	}
-	e := &End{Phase: p.ID, Epoch: p.Epoch, Before: rn.PlanStateID, Out: run.Applied{Outcome: h.Outcome, Failure: h.Failure}, Kept: h.Kept}
+	e := &End{Phase: p.ID, Run: rn.ID, Epoch: epochOf(r), Before: rn.PlanStateID, Out: run.Applied{Outcome: h.Outcome, Failure: h.Failure}, Kept: h.Kept}
 	for _, part := range []struct {
 		n  int64
 		to *[]byte
@@ -410,17 +410,5 @@ func (g *Gate) applied(r *http.Request, c caller) (any, error) {
 		return nil, err
 	}
 	believe(&e.Out, h.Whole > 0 || e.Out.Outcome != run.Succeeded)
-	err = l.FinishApply(ctx, e)
-	if core.KindOf(err) != core.Gone {
-		return nil, err
-	}
-	for _, st := range []*state.Staged{e.Out.State, e.Out.Broken} {
-		if st == nil {
-			continue
-		}
-		if lerr := g.Runs.LateState(ctx, rn, *st); lerr != nil {
-			return nil, fmt.Errorf("keep a late state: %w", lerr)
-		}
-	}
-	return nil, err
+	return nil, l.FinishApply(ctx, e)
 }
