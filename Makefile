@@ -92,7 +92,7 @@ model: ## walk 100,000 random steps beside the reference model of a run's life
 
 chaos: ## run the long crash and failure tests (TestChaos...)
 	@$(SEAL)
-	INTERLOCK_TEST_CHAOS=1 tools/with-postgres.sh $(GO) test -tags seal -run '^TestChaos' -count 1 -timeout 240m -v $(ARGS) $(PKG)
+	@set -e; INTERLOCK_TEST_S3=$$(tools/s3.sh); export INTERLOCK_TEST_S3; INTERLOCK_TEST_CHAOS=1 tools/with-postgres.sh $(GO) test -tags seal -run '^TestChaos' -count 1 -timeout 240m -v $(ARGS) $(PKG)
 
 cover: ## measure what the tests cover, all packages together
 	tools/with-postgres.sh $(GO) test -coverpkg ./internal/... -coverprofile coverage.out $(ARGS) $(PKG)

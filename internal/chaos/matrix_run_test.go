@@ -762,6 +762,7 @@ func playMatrix(t *testing.T, chosen func(batch) bool) {
 				continue
 			}
 			t.Run(fmt.Sprintf("%s-%d-%s", s.db, s.servers, map[bool]string{true: "remote", false: "embedded"}[s.remote]), func(t *testing.T) {
+				t.Parallel()
 				dbtest.EachURL(t, func(t *testing.T, dsn string) {
 					if strings.HasPrefix(dsn, "postgres") != (s.db == "postgres") {
 						t.Skip("not of this installation")
