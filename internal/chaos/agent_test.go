@@ -1,6 +1,7 @@
 package chaos_test
 
 import (
+	"database/sql"
 	"io"
 	"net"
 	"os"
@@ -268,4 +269,38 @@ func TestTheEngineOfAStoppedAgentEndsBeforeItsLease(t *testing.T) {
 		}
 	}
 	once(t, l, id)
+}
+
+func TestAnAgentBoundsItsRunsAndIsForgottenOnceItIsGone(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "x.db")
+	s := newServerIn(t, filepath.Join(t.TempDir(), "data"), []string{"INTERLOCK_TEST_LEASE=3s"}, file)
+	pool, token := s.pool(t, "far")
+	w := s.served(t, "away", pool, false, busy(20))
+	dir := filepath.Join(t.TempDir(), "agent")
+	s.agent(t, dir, s.url, token, "--run-memory=lots").ends(t, 10*time.Second, 2)
+	a := s.agent(t, dir, s.url, token, "--run-memory=1MiB")
+	r := s.wait(t, s.queue(t, w, nil), 40*time.Second, "errored")
+	if r.Str("reason") != "limit-exceeded" || !strings.Contains(r.Str("reason-text"), "run-memory") {
+		t.Errorf("%s: %s", r.Str("reason"), r.Str("reason-text"))
+	}
+	a.kill()
+	agents := func() int {
+		return len(list(t, s.must(t, "GET", "/api/v2/agent-pools/"+pool+"/agents?filter[last-ping-since]=2001-01-01T00:00:00Z", nil)))
+	}
+	if agents() != 1 {
+		t.Fatalf("%d agents", agents())
+	}
+	raw, err := sql.Open("sqlite", "file:"+file+"?_pragma=busy_timeout(5000)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	if _, err := raw.Exec(`UPDATE agent SET last_ping_at = '2002-02-02 02:02:02+00:00'`); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(10 * time.Second); agents() > 0; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("an agent that has been gone for a day is still there")
+		}
+	}
 }

@@ -119,7 +119,7 @@ func (r *Runner) makeArtifacts(ctx context.Context, id core.ID) error {
 		defer r.leave(tmp.ID)
 		r.enter(tmp.ID)
 		defer r.leave(tmp.ID)
-		if area, err = r.prepare(ctx, &run.Work{Run: tmp}); err != nil {
+		if area, err = r.prepare(ctx, &run.Work{Run: tmp}, once); err != nil {
 			return err
 		}
 		defer area.Remove()

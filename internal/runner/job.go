@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/url"
 	"os"
@@ -182,7 +183,8 @@ func (j *job) spec(ctx context.Context, area *executor.Area, version string) (ex
 			return executor.Spec{}, err
 		}
 	}
-	key, err := j.r.Control.SSHKey(ctx, w)
+	var key string
+	err = j.patiently(func() (err error) { key, err = j.r.Control.SSHKey(ctx, w); return err })
 	if err != nil {
 		return executor.Spec{}, err
 	}
@@ -213,8 +215,30 @@ func (j *job) environment() map[string]string {
 	}
 }
 
-// prepare makes a fresh area with the run's configuration in it.
-func (r *Runner) prepare(ctx context.Context, w *run.Work) (*executor.Area, error) {
+// patiently repeats f while the database or the object store is away, until
+// somebody wants the phase to stop: that is no reason for a run to fail.
+func (j *job) patiently(f func() error) error {
+	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
+		err := f()
+		if core.KindOf(err) != core.Unavailable {
+			return err
+		}
+		select {
+		case <-time.After(wait):
+			continue
+		case <-j.interrupt:
+		case <-j.kill:
+		case <-j.r.handed:
+		}
+		return err
+	}
+}
+
+func once(f func() error) error { return f() }
+
+// prepare makes a fresh area with the run's configuration in it, which it asks
+// for by way of fetch.
+func (r *Runner) prepare(ctx context.Context, w *run.Work, fetch func(func() error) error) (*executor.Area, error) {
 	rn := w.Run
 	area, err := executor.OpenArea(r.Root, string(rn.ID))
 	if err != nil {
@@ -227,7 +251,8 @@ func (r *Runner) prepare(ctx context.Context, w *run.Work) (*executor.Area, erro
 	if area, err = executor.OpenArea(r.Root, string(rn.ID)); err != nil {
 		return nil, err
 	}
-	rc, err := r.Control.Archive(ctx, w)
+	var rc io.ReadCloser
+	err = fetch(func() (err error) { rc, err = r.Control.Archive(ctx, w); return err })
 	if err != nil {
 		return nil, failure{"configuration-missing", core.Wrap(err, core.Invalid, "the configuration of this run cannot be read: "+core.Message(err))}
 	}
@@ -271,7 +296,7 @@ func (j *job) runPlan(ctx context.Context) (res executor.PlanResult, spec execut
 	if j.unfit != nil {
 		return res, spec, j.unfit
 	}
-	area, err := j.r.prepare(ctx, w)
+	area, err := j.r.prepare(ctx, w, j.patiently)
 	if err != nil {
 		return res, spec, err
 	}
@@ -283,7 +308,7 @@ func (j *job) runPlan(ctx context.Context) (res executor.PlanResult, spec execut
 	}
 	var raw []byte
 	if w.State != nil {
-		if raw, err = j.r.Control.State(ctx, w); err != nil {
+		if err = j.patiently(func() (err error) { raw, err = j.r.Control.State(ctx, w); return err }); err != nil {
 			return res, spec, failure{"state-unreadable", core.Wrap(err, core.Invalid, "the current state cannot be read: "+core.Message(err))}
 		}
 	}
@@ -437,7 +462,8 @@ func (j *job) runApply(ctx context.Context) (res executor.ApplyResult, started b
 	if j.unfit != nil {
 		return res, false, j.unfit
 	}
-	plan, err := j.r.Control.PlanFile(ctx, w)
+	var plan []byte
+	err = j.patiently(func() (err error) { plan, err = j.r.Control.PlanFile(ctx, w); return err })
 	if err != nil {
 		return res, false, failure{"plan-mismatch", err}
 	}
@@ -448,7 +474,7 @@ func (j *job) runApply(ctx context.Context) (res executor.ApplyResult, started b
 	// The area of the plan is gone when another node planned, or the disk was
 	// replaced: the same configuration is unpacked again.
 	if empty(area.ConfigDir()) {
-		if area, err = j.r.prepare(ctx, w); err != nil {
+		if area, err = j.r.prepare(ctx, w, j.patiently); err != nil {
 			return res, false, err
 		}
 	}
@@ -458,7 +484,7 @@ func (j *job) runApply(ctx context.Context) (res executor.ApplyResult, started b
 	}
 	var raw []byte
 	if w.State != nil {
-		if raw, err = j.r.Control.State(ctx, w); err != nil {
+		if err = j.patiently(func() (err error) { raw, err = j.r.Control.State(ctx, w); return err }); err != nil {
 			return res, false, failure{"state-unreadable", core.Wrap(err, core.Invalid, "the current state cannot be read: "+core.Message(err))}
 		}
 	}
