@@ -205,6 +205,22 @@ func TestChaosStorm(t *testing.T) {
 				}
 			}
 		}
+		// What a run does in a workspace is over when the next begins.
+		of, current, past := map[string]string{}, map[string]string{}, map[string]bool{}
+		for _, w := range wss {
+			for _, r := range in.servers[0].all(t, "/api/v2/workspaces/"+w.id+"/runs") {
+				of[r.ID] = w.name
+			}
+		}
+		for _, e := range in.led.of("") {
+			ws := of[e.run]
+			if past[e.run] {
+				t.Errorf("run %s still made %s in %s when %s had begun", e.run, e.key, ws, current[ws])
+			}
+			if current[ws] != e.run {
+				past[current[ws]], current[ws] = true, e.run
+			}
+		}
 		for _, d := range in.workDirs() {
 			noProcesses(t, d, 20*time.Second, "at the end")
 		}

@@ -17,6 +17,7 @@ import (
 	"interlock/internal/executor"
 	"interlock/internal/fault"
 	"interlock/internal/run"
+	"interlock/internal/seal"
 	"interlock/internal/tarball"
 	"interlock/internal/variable"
 )
@@ -129,6 +130,9 @@ func (j *job) watch(ctx context.Context) {
 			sig, err = j.r.Control.Signals(ctx, j.w.Phase.ID, j.w.Phase.Epoch)
 		}
 		switch {
+		case err != nil && j.r.Journal == "":
+			// Nobody else is there who could be put in our place: the disk is full, or
+			// the database busy.
 		case core.KindOf(err) == core.Unknown, err != nil && time.Since(renewed) > supervised:
 			// Nobody may rely on us any more; stop before somebody else begins.
 			j.note(func() { j.over = true })
@@ -324,7 +328,7 @@ func (j *job) runPlan(ctx context.Context) (res executor.PlanResult, spec execut
 func (j *job) failPlan(ctx context.Context, cause error, canceled, killed bool, exit int) error {
 	o, f := j.verdict(ctx, cause, canceled, killed, exit, "plan")
 	j.mu.Lock()
-	handed := (j.shutdown || j.over && canceled) && !j.force
+	handed := (j.shutdown || j.over || leaseLost(cause)) && !j.force
 	j.mu.Unlock()
 	if handed && !canceledByPerson(j) {
 		// Handed back: another worker, or this one after its restart, plans again.
@@ -339,6 +343,13 @@ func (j *job) failPlan(ctx context.Context, cause error, canceled, killed bool, 
 	return insist(ctx, j.r.handed, "report plan", func() error { return j.r.Control.FailPlan(ctx, j.w.Phase.ID, j.w.Phase.Epoch, o, f) })
 }
 
+// leaseLost tells whether the supervisor ended the engine because the lease was
+// over.
+func leaseLost(cause error) bool {
+	l, ok := errors.AsType[executor.LimitError](cause)
+	return ok && strings.Contains(l.Text, seal.LeaseLost)
+}
+
 func canceledByPerson(j *job) bool {
 	sig, err := j.r.Control.Signals(context.Background(), j.w.Phase.ID, j.w.Phase.Epoch)
 	return err == nil && (sig.Cancel || sig.Force)
@@ -350,6 +361,9 @@ func (j *job) verdict(ctx context.Context, cause error, canceled, killed bool, e
 	j.mu.Lock()
 	force, shutdown, late, over := j.force, j.shutdown, j.late, j.over
 	j.mu.Unlock()
+	if leaseLost(cause) {
+		over, canceled, killed = true, true, true
+	}
 	switch {
 	case over && !force && canceled && !killed && !canceledByPerson(j):
 		return run.Failed, run.Failure{Code: "worker-cut-off", Text: fmt.Sprintf("%s could not renew its lease for %s, so it asked the engine to stop, which it did: nobody could have told it to. The state that the engine left was saved.", j.r.self(), fenceAfter)}
@@ -397,6 +411,14 @@ func (j *job) apply(ctx context.Context) error {
 	defer done()
 	res, started, cause := j.runApply(ctx)
 	fault.Point("exited", j.w.Phase.ID)
+	if !started && cause != nil {
+		j.mu.Lock()
+		cut := j.over && !j.force
+		j.mu.Unlock()
+		if cut && !canceledByPerson(j) {
+			cause = failure{"not-started", core.Errorf(core.Unavailable, "%s could not renew its lease and gave up before the engine of this apply was started: nothing was applied. Queue the run again.", j.r.self())}
+		}
+	}
 	canceled := started && res.Canceled
 	out := run.Applied{}
 	if cause != nil || canceled {

@@ -11,6 +11,10 @@ import (
 // LeaseVar names the file with the end of the lease, for the supervisor.
 const LeaseVar = "INTERLOCK_LEASE"
 
+// LeaseLost is the reason for which an engine is ended whose worker has lost its
+// lease.
+const LeaseLost = "its worker had not heard from the server for too long and another may have been put in its place"
+
 // boot is the time since the machine's start, suspended or not: the same for
 // all processes, and no setting of the clock changes it.
 func boot() time.Duration {
@@ -55,7 +59,7 @@ func guardLease(file string, trip chan<- string, stop <-chan struct{}) {
 		}
 		if end >= 0 && boot() > end {
 			select {
-			case trip <- "its worker had not heard from the server for too long and another may have been put in its place":
+			case trip <- LeaseLost:
 			default:
 			}
 			return
