@@ -251,7 +251,9 @@ func (s *server) stop(t *testing.T, within time.Duration) time.Duration {
 	select {
 	case <-s.exited:
 	case <-time.After(within):
-		t.Errorf("the server still runs %s after SIGTERM", within)
+		_ = s.cmd.Process.Signal(syscall.SIGQUIT) // which says what it is doing
+		time.Sleep(500 * time.Millisecond)
+		t.Errorf("the server still runs %s after SIGTERM\n%s", within, tail(s.log, 1500))
 		s.kill()
 		return time.Since(began)
 	}

@@ -359,8 +359,11 @@ func (in *installation) strike(t *testing.T, fault string, cells []*cell) {
 		for _, s := range in.servers {
 			_ = s.cmd.Process.Signal(syscall.SIGTERM)
 			time.Sleep(200 * time.Millisecond)
-			if len(in.servers) == 1 || s == in.servers[0] {
+			if s == in.servers[0] {
 				freeAll() // held, it could not end
+				for _, n := range in.nodes() {
+					in.free("claim", n)
+				}
 			}
 			s.stop(t, 60*time.Second)
 			s.start(t)

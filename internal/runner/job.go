@@ -517,6 +517,9 @@ func (j *job) runApply(ctx context.Context) (res executor.ApplyResult, started b
 	if handed {
 		return res, false, failure{"not-started", core.Errorf(core.Unavailable, "%s was stopped before the engine of this apply was started: nothing was applied. Queue the run again.", j.r.self())}
 	}
+	if j.r.free() < minFree/2 {
+		return res, false, failure{"no-space", core.Errorf(core.NoSpace, "The disk of this apply's worker is full: nothing was applied, since its state could not have been written. Free space there and queue the run again.")}
+	}
 	res, err = j.r.Exec.Apply(ctx, executor.ApplySpec{Spec: spec, Plan: plan, State: raw, OnState: keepState(area), StateEvery: keepEvery})
 	return res, true, err
 }

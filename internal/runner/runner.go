@@ -188,14 +188,19 @@ func (r *Runner) claimAll(ctx context.Context) {
 // that waits.
 const minFree = 64 << 20
 
+// free is what the disk of the areas has left, in bytes.
+func (r *Runner) free() int64 {
+	var st unix.Statfs_t
+	if unix.Statfs(r.Root, &st) != nil && unix.Statfs(filepath.Dir(r.Root), &st) != nil {
+		return minFree // nobody can say
+	}
+	return int64(st.Bavail) * int64(st.Bsize)
+}
+
 // roomy tells whether there is disk left for another phase. Where there is not
 // it says so once, and again when there is.
 func (r *Runner) roomy(ctx context.Context) bool {
-	var st unix.Statfs_t
-	if unix.Statfs(r.Root, &st) != nil && unix.Statfs(filepath.Dir(r.Root), &st) != nil {
-		return true
-	}
-	free := int64(st.Bavail) * int64(st.Bsize)
+	free := r.free()
 	if full := free < minFree; full != r.full {
 		if r.full = full; full {
 			slog.WarnContext(ctx, "the disk is full: no phase is taken until it has space again", "directory", r.Root, "free", seal.Size(free), "needed", seal.Size(minFree))
