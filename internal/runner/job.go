@@ -347,7 +347,13 @@ func (j *job) failPlan(ctx context.Context, cause error, canceled, killed bool, 
 // over.
 func leaseLost(cause error) bool {
 	l, ok := errors.AsType[executor.LimitError](cause)
-	return ok && strings.Contains(l.Text, seal.LeaseLost)
+	return ok && (strings.Contains(l.Text, seal.LeaseLost) || strings.Contains(l.Text, seal.NotStarted))
+}
+
+// notStarted tells whether the supervisor did not even start the engine.
+func notStarted(cause error) bool {
+	l, ok := errors.AsType[executor.LimitError](cause)
+	return ok && strings.Contains(l.Text, seal.NotStarted)
 }
 
 func canceledByPerson(j *job) bool {
@@ -411,9 +417,12 @@ func (j *job) apply(ctx context.Context) error {
 	defer done()
 	res, started, cause := j.runApply(ctx)
 	fault.Point("exited", j.w.Phase.ID)
+	if notStarted(cause) {
+		started = false
+	}
 	if !started && cause != nil {
 		j.mu.Lock()
-		cut := j.over && !j.force
+		cut := (j.over || notStarted(cause)) && !j.force
 		j.mu.Unlock()
 		if cut && !canceledByPerson(j) {
 			cause = failure{"not-started", core.Errorf(core.Unavailable, "%s could not renew its lease and gave up before the engine of this apply was started: nothing was applied. Queue the run again.", j.r.self())}

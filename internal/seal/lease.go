@@ -15,6 +15,9 @@ const LeaseVar = "INTERLOCK_LEASE"
 // lease.
 const LeaseLost = "its worker had not heard from the server for too long and another may have been put in its place"
 
+// NotStarted is the reason for which an engine was not started at all.
+const NotStarted = "its worker had lost its lease before the engine was started"
+
 // boot is the time since the machine's start, suspended or not: the same for
 // all processes, and no setting of the clock changes it.
 func boot() time.Duration {

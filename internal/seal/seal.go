@@ -191,6 +191,9 @@ func supervise(cmd *exec.Cmd) (int, error) {
 		return 0, fmt.Errorf("follow the server: %w", err)
 	}
 	if leaseOver(os.Getenv(LeaseVar)) {
+		if err := os.WriteFile(filepath.Join(os.Getenv("INTERLOCK_DIR"), LimitFile), []byte(NotStarted), 0o600); err != nil {
+			return 0, err
+		}
 		return 0, errors.New("the worker has lost its lease; the engine was not started")
 	}
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
