@@ -118,12 +118,29 @@ func (s *Server) openData(context.Context) error {
 
 func (s *Server) openStores(ctx context.Context) (err error) {
 	c := s.cfg
-	key, err := secret.LoadKey(c.EncryptionKey, filepath.Join(c.DataDir, "encryption.key"))
-	if err != nil {
+	if err := notHalfRestored(c); err != nil {
+		return err
+	}
+	file := filepath.Join(c.DataDir, "encryption.key")
+	key, err := secret.LoadKey(c.EncryptionKey, file)
+	missing := errors.Is(err, secret.ErrNoKey)
+	if err != nil && !missing {
 		return UsageError{fmt.Sprintf("setting encryption-key: the value cannot be used; %v", err)}
 	}
 	if s.db, err = db.Open(ctx, c.Database); err != nil {
 		return fmt.Errorf("setting database: %q cannot be opened: %s", hideSecret("database", c.Database), oneLine(err))
+	}
+	if missing {
+		used, err := secret.Used(ctx, s.db)
+		if err != nil {
+			return err
+		}
+		if used {
+			return fmt.Errorf("setting encryption-key: the key file %s is missing, and the database %q is encrypted with it; put the file back, name its key with --encryption-key, or restore a backup into an empty place (no new key was made)", file, hideSecret("database", c.Database))
+		}
+		if key, err = secret.MakeKey(file); err != nil {
+			return fmt.Errorf("setting encryption-key: %s cannot be written: %w", file, err)
+		}
 	}
 	if s.box, err = secret.Open(ctx, s.db, key); err != nil {
 		return fmt.Errorf("setting encryption-key: %w", err)

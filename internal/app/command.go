@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -93,29 +94,52 @@ func TokenCommand(ctx context.Context, args []string, out io.Writer) error {
 }
 
 func openForCommand(ctx context.Context, c *Config) (*db.DB, *secret.Box, error) {
-	file := filepath.Join(c.DataDir, "encryption.key")
-	if _, err := os.Stat(file); err != nil && c.EncryptionKey == "" {
-		return nil, nil, fmt.Errorf("there is no key at %s; is --data-dir the server's?", file)
-	}
-	key, err := secret.LoadKey(c.EncryptionKey, file)
+	key, err := keyForCommand(c)
 	if err != nil {
 		return nil, nil, err
-	}
-	if path, ok := strings.CutPrefix(c.Database, "sqlite:"); ok {
-		if _, err := os.Stat(path); err != nil { // opening it would make one
-			return nil, nil, fmt.Errorf("there is no database at %s; has the server been started?", path)
-		}
 	}
 	d, err := db.Open(ctx, c.Database)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%q cannot be opened: %s", hideSecret("database", c.Database), oneLine(err))
 	}
-	box, err := secret.Open(ctx, d, key)
+	box, err := secret.Load(ctx, d, key)
 	if err != nil {
 		d.Close()
 		return nil, nil, err
 	}
 	return d, box, nil
+}
+
+// keyForCommand finds the key of a deployment that is there.
+func keyForCommand(c *Config) ([]byte, error) {
+	if err := notHalfRestored(c); err != nil {
+		return nil, err
+	}
+	if path, ok := strings.CutPrefix(c.Database, "sqlite:"); ok {
+		if _, err := os.Stat(path); err != nil { // opening it would make one
+			return nil, fmt.Errorf("there is no database at %s; has the server been started, and is --data-dir the server's?", path)
+		}
+	}
+	file := filepath.Join(c.DataDir, "encryption.key")
+	key, err := secret.LoadKey(c.EncryptionKey, file)
+	if errors.Is(err, secret.ErrNoKey) {
+		return nil, fmt.Errorf("the key file %s is missing; put it back, or name the key with --encryption-key (is --data-dir the server's?)", file)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("setting encryption-key: the value cannot be used; %w", err)
+	}
+	return key, nil
+}
+
+// restoreMark is the file that a data directory has while a restore is not done.
+const restoreMark = "restore-not-finished"
+
+// notHalfRestored refuses a data directory that a restore has not finished.
+func notHalfRestored(c *Config) error {
+	if _, err := os.Stat(filepath.Join(c.DataDir, restoreMark)); err != nil {
+		return nil
+	}
+	return fmt.Errorf("setting data-dir: %q: %w", c.DataDir, db.ErrHalfRestored)
 }
 
 // DoctorCommand is `interlock doctor`: it looks at everything a server needs

@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -43,8 +44,38 @@ type DB struct {
 }
 
 // Open opens the database at dsn, a postgres:// URL or a file path with or
-// without the scheme sqlite:, and brings its schema up to date.
+// without the scheme sqlite:, and brings its schema up to date. A database that
+// a restore has not finished is ErrHalfRestored.
 func Open(ctx context.Context, dsn string) (*DB, error) {
+	d, err := OpenAsIs(ctx, dsn)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.migrate(ctx, nil); err != nil {
+		d.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+// OpenAsIs is Open that leaves the schema as it finds it.
+func OpenAsIs(ctx context.Context, dsn string) (*DB, error) {
+	d, err := connect(ctx, dsn)
+	if err != nil {
+		return nil, err
+	}
+	half, err := d.halfRestored(ctx)
+	if err == nil && half {
+		err = ErrHalfRestored
+	}
+	if err != nil {
+		d.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+func connect(ctx context.Context, dsn string) (*DB, error) {
 	d := &DB{Now: time.Now}
 	if strings.HasPrefix(dsn, "postgres://") || strings.HasPrefix(dsn, "postgresql://") {
 		pool, err := pgxpool.New(ctx, dsn)
@@ -80,10 +111,6 @@ func Open(ctx context.Context, dsn string) (*DB, error) {
 		if d.read, err = openSQLite(dsn, "deferred", readers, "query_only(1)"); err != nil {
 			return nil, errors.Join(err, d.lite.close())
 		}
-	}
-	if err := d.migrate(ctx); err != nil {
-		d.Close()
-		return nil, err
 	}
 	return d, nil
 }
@@ -435,8 +462,9 @@ var migrations embed.FS
 
 // migrate applies the migrations not yet applied, in name order, each in its
 // own transaction. 0007_x.sql serves both dialects; 0007_x.sqlite.sql and
-// 0007_x.postgres.sql serve one each.
-func (d *DB) migrate(ctx context.Context) error {
+// 0007_x.postgres.sql serve one each. only, if it is not nil, says which
+// migrations there shall be, by their names without the dialect.
+func (d *DB) migrate(ctx context.Context, only []string) error {
 	skip := ".postgres.sql"
 	if d.pg != nil {
 		skip = ".sqlite.sql"
@@ -453,7 +481,7 @@ func (d *DB) migrate(ctx context.Context) error {
 	}
 	names, _ := fs.Glob(migrations, "migrations/*.sql")
 	for _, name := range names {
-		if strings.HasSuffix(name, skip) {
+		if strings.HasSuffix(name, skip) || only != nil && !slices.Contains(only, plainName(name)) {
 			continue
 		}
 		err := d.Do(ctx, func(ctx context.Context, tx *Tx) error {

@@ -42,21 +42,26 @@ type dataKey struct {
 	aead cipher.AEAD
 }
 
+// ErrNoKey is that no key is set and that there is no file of one.
+var ErrNoKey = errors.New("there is no encryption key")
+
 // LoadKey reads the operator's key: 64 hexadecimal digits, base64 of 32 bytes,
-// or the path of a file that holds either. Empty means file, which is made with
-// mode 0600 if it does not exist.
+// or the path of a file that holds either. Empty means file; without that it
+// is ErrNoKey.
 func LoadKey(setting, file string) ([]byte, error) {
 	if k, ok := parseKey(setting); ok {
 		return k, nil
 	}
-	path, create := setting, false
+	path := setting
 	if path == "" {
-		path, create = file, true
+		path = file
 	}
 	b, err := os.ReadFile(path)
 	switch {
-	case errors.Is(err, os.ErrNotExist) && create:
-		return makeKey(path)
+	case errors.Is(err, os.ErrNotExist) && setting == "":
+		return nil, ErrNoKey
+	case err != nil && setting == "":
+		return nil, fmt.Errorf("file %s cannot be read: %w", path, errors.Unwrap(err))
 	case err != nil:
 		return nil, fmt.Errorf("it is neither a key (32 bytes as base64 or hex) nor a readable file: %w", errors.Unwrap(err))
 	}
@@ -76,23 +81,121 @@ func parseKey(s string) ([]byte, bool) {
 	return nil, false
 }
 
-// makeKey writes a new key so that a crash leaves either no file or a whole one.
-func makeKey(path string) ([]byte, error) {
+// MakeKey makes a key and writes it to path, mode 0600.
+func MakeKey(path string) ([]byte, error) {
 	k := make([]byte, KeySize)
 	rand.Read(k)
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, err
+	return k, WriteKey(path, k)
+}
+
+// WriteKey writes a key so that a crash leaves either no file or a whole one.
+func WriteKey(path string, k []byte) error {
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
 	}
 	tmp := path + ".new"
 	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	_, err = f.WriteString(base64.StdEncoding.EncodeToString(k) + "\n")
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return err
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// Used tells whether something in d may be encrypted already, under a key that
+// then must not be replaced.
+func Used(ctx context.Context, d *db.DB) (used bool, err error) {
+	err = d.View(ctx, func(ctx context.Context, tx *db.Tx) error {
+		n, err := db.One(ctx, tx, db.Int, `SELECT count(*) FROM data_key`)
+		used = n > 0
+		return err
+	})
+	return used, err
+}
+
+// ErrWrongKey is that the operator's key does not open the data keys.
+var ErrWrongKey = errors.New("the encryption key is not the one that this database was encrypted with; give that one, or restore a backup into an empty place (nothing was changed)")
+
+// A WrappedKey is a data key as the database keeps it.
+type WrappedKey struct {
+	ID      int64
+	Wrapped []byte
+}
+
+// Rewrap is the data key wrapped by another operator's key.
+func (k WrappedKey) Rewrap(from, to []byte) ([]byte, error) {
+	old, err := newAEAD(from)
+	if err != nil {
 		return nil, err
 	}
-	return k, os.Rename(tmp, path)
+	next, err := newAEAD(to)
+	if err != nil {
+		return nil, err
+	}
+	place := fmt.Appendf(nil, "data_key/%d", k.ID)
+	raw, err := open(old, k.Wrapped, place)
+	if err != nil {
+		return nil, ErrWrongKey
+	}
+	return seal(next, raw, place), nil
+}
+
+// Unwrap makes a Box of data keys, the last of which is the current one.
+func Unwrap(operator []byte, rows []WrappedKey) (*Box, error) {
+	wrap, err := newAEAD(operator)
+	if err != nil {
+		return nil, err
+	}
+	b := &Box{keys: map[uint32]dataKey{}}
+	for _, r := range rows {
+		raw, err := open(wrap, r.Wrapped, fmt.Appendf(nil, "data_key/%d", r.ID))
+		if err != nil {
+			return nil, ErrWrongKey
+		}
+		aead, err := newAEAD(raw)
+		if err != nil {
+			return nil, err
+		}
+		b.keys[uint32(r.ID)] = dataKey{raw, aead}
+		b.current = uint32(r.ID)
+	}
+	if b.keys[1].raw == nil {
+		return nil, errors.New("the database's first data key is missing")
+	}
+	b.mac, err = hkdf.Key(sha256.New, b.keys[1].raw, nil, "mac", 32)
+	return b, err
+}
+
+// Load is Open that never makes a data key: it needs one.
+func Load(ctx context.Context, d *db.DB, operator []byte) (*Box, error) {
+	rows, err := wrapped(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	if len(rows) == 0 {
+		return nil, errors.New("the database is empty; has the server been started?")
+	}
+	return Unwrap(operator, rows)
+}
+
+func wrapped(ctx context.Context, d *db.DB) (rows []WrappedKey, err error) {
+	err = d.View(ctx, func(ctx context.Context, tx *db.Tx) error {
+		rows, err = db.All(ctx, tx, func(r db.Row) (k WrappedKey, err error) { return k, r.Scan(&k.ID, &k.Wrapped) },
+			`SELECT id, wrapped FROM data_key ORDER BY id`)
+		return err
+	})
+	return rows, err
 }
 
 // Open unwraps the data keys of d with the operator's key, and makes the first
@@ -102,19 +205,7 @@ func Open(ctx context.Context, d *db.DB, operator []byte) (*Box, error) {
 	if err != nil {
 		return nil, err
 	}
-	type row struct {
-		id      int64
-		wrapped []byte
-	}
-	load := func() (rows []row, err error) {
-		err = d.View(ctx, func(ctx context.Context, tx *db.Tx) error {
-			rows, err = db.All(ctx, tx, func(r db.Row) (k row, err error) { return k, r.Scan(&k.id, &k.wrapped) },
-				`SELECT id, wrapped FROM data_key ORDER BY id`)
-			return err
-		})
-		return rows, err
-	}
-	rows, err := load()
+	rows, err := wrapped(ctx, d)
 	if err == nil && len(rows) == 0 {
 		raw := make([]byte, KeySize)
 		rand.Read(raw)
@@ -124,27 +215,13 @@ func Open(ctx context.Context, d *db.DB, operator []byte) (*Box, error) {
 			return err
 		})
 		if err == nil {
-			rows, err = load()
+			rows, err = wrapped(ctx, d)
 		}
 	}
 	if err != nil {
 		return nil, err
 	}
-	b := &Box{keys: map[uint32]dataKey{}}
-	for _, r := range rows {
-		raw, err := open(wrap, r.wrapped, fmt.Appendf(nil, "data_key/%d", r.id))
-		if err != nil {
-			return nil, errors.New("the encryption key is not the one that this database was encrypted with")
-		}
-		aead, err := newAEAD(raw)
-		if err != nil {
-			return nil, err
-		}
-		b.keys[uint32(r.id)] = dataKey{raw, aead}
-		b.current = uint32(r.id)
-	}
-	b.mac, err = hkdf.Key(sha256.New, b.keys[1].raw, nil, "mac", 32)
-	return b, err
+	return Unwrap(operator, rows)
 }
 
 func newAEAD(key []byte) (cipher.AEAD, error) {

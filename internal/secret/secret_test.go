@@ -2,6 +2,7 @@ package secret_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"testing"
@@ -47,7 +48,10 @@ func TestSealedValuesOpenOnlyInTheirPlace(t *testing.T) {
 
 func TestKeyFileIsMadeOnce(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "sub", "key")
-	a, err := secret.LoadKey("", file)
+	if _, err := secret.LoadKey("", file); !errors.Is(err, secret.ErrNoKey) {
+		t.Errorf("without a key: %v", err)
+	}
+	a, err := secret.MakeKey(file)
 	if err != nil {
 		t.Fatal(err)
 	}
