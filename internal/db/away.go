@@ -74,7 +74,7 @@ func (p *pulse) run(ctx context.Context) {
 	}
 	defer drop()
 	for {
-		err := func() (err error) {
+		ask := func() (err error) {
 			ctx, cancel := context.WithTimeout(ctx, pulseWithin)
 			defer cancel()
 			if conn == nil {
@@ -83,7 +83,14 @@ func (p *pulse) run(ctx context.Context) {
 				}
 			}
 			return conn.Ping(ctx)
-		}()
+		}
+		kept := conn != nil
+		err := ask()
+		if err != nil && kept && ctx.Err() == nil && !errors.Is(err, context.DeadlineExceeded) {
+			// This connection broke; the database may be there all the same.
+			drop()
+			err = ask()
+		}
 		if ctx.Err() != nil {
 			return
 		}

@@ -66,6 +66,9 @@ func (l *logSink) Write(p []byte) (int, error) {
 	for len(l.buf) > maxBuffered && l.err == nil {
 		l.more.Wait()
 	}
+	if l.err != nil && l.spool != nil && !l.closed {
+		_, _ = l.spool.Write(p) // the next start may still deliver it
+	}
 	if l.err != nil || l.closed || l.full {
 		return n, nil
 	}
