@@ -791,6 +791,9 @@ func playMatrix(t *testing.T, chosen func(batch) bool) {
 										t.Fatal(err)
 									}
 								}
+								if s.db == "postgres" {
+									dsn = newPostgres(t).dsn() // another store needs another database
+								}
 								in = newInstallation(t, s, dsn, lease, rng, o)
 								special[diskFull] = in
 							}

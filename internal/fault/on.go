@@ -14,18 +14,18 @@ import (
 
 // Point holds this goroutine when the directory INTERLOCK_FAULTS has a file
 // NAME@KEY: it becomes NAME@KEY.hit, with the number of the process in it, and
-// the goroutine goes on when the test removes that.
+// the goroutine goes on when the test removes that. Whoever comes by meanwhile, a
+// request that is repeated for one, waits too.
 func Point[K ~string](name string, key K) {
 	dir := os.Getenv("INTERLOCK_FAULTS")
 	if dir == "" {
 		return
 	}
 	armed := filepath.Join(dir, name+"@"+string(key))
-	if os.Rename(armed, armed+".taken") != nil {
-		return
+	if os.Rename(armed, armed+".taken") == nil {
+		_ = os.WriteFile(armed+".new", []byte(strconv.Itoa(os.Getpid())), 0o600)
+		_ = os.Rename(armed+".new", armed+".hit")
 	}
-	_ = os.WriteFile(armed+".new", []byte(strconv.Itoa(os.Getpid())), 0o600)
-	_ = os.Rename(armed+".new", armed+".hit")
 	for {
 		if _, err := os.Stat(armed + ".hit"); err != nil {
 			return

@@ -355,6 +355,7 @@ type Failure struct{ Code, Text string }
 
 // FailPlan ends a plan that did not end well.
 func (s *Service) FailPlan(ctx context.Context, phase core.ID, epoch int64, o Outcome, f Failure) error {
+	fault.Point("finishing", phase)
 	return s.finish(ctx, phase, epoch, func(ctx context.Context, tx *db.Tx, r *Run) error {
 		return s.advance(ctx, tx, r, eventOf(o), cause{f.Code, f.Text})
 	})
@@ -384,6 +385,7 @@ type Applied struct {
 // transaction, whatever the outcome; if it does not fit it is kept aside and
 // the run says so.
 func (s *Service) FinishApply(ctx context.Context, phase core.ID, epoch int64, out Applied) error {
+	fault.Point("finishing", phase)
 	same := false
 	err := s.finish(ctx, phase, epoch, func(ctx context.Context, tx *db.Tx, r *Run) error {
 		w, err := workspace.Load(ctx, tx, r.WorkspaceID)
@@ -436,7 +438,6 @@ func (s *Service) FinishApply(ctx context.Context, phase core.ID, epoch int64, o
 }
 
 func (s *Service) finish(ctx context.Context, phase core.ID, epoch int64, f func(context.Context, *db.Tx, *Run) error) error {
-	fault.Point("finishing", phase)
 	var r Run
 	err := s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
 		var err error
