@@ -502,6 +502,8 @@ func (s *Service) Expire(ctx context.Context, l Lost) error {
 			return err
 		case l.Phase.Kind == PlanPhase:
 			return s.planLost(ctx, tx, r, l)
+		case !late[0] && r.CancelAskedAt != nil:
+			return s.advance(ctx, tx, r, core.Cancel, cause{"canceled", "Canceled before the agent to which this apply was given had begun it: nothing was applied."})
 		case !late[0]:
 			return s.advance(ctx, tx, r, core.Fail, cause{"not-started", "The agent to which this apply was given never confirmed that it had it, and an agent begins only then: nothing was applied. Queue the run again."})
 		}
