@@ -26,6 +26,7 @@ Commands:
   agent           run phases of an agent pool on this machine
   doctor          check a deployment and say what is wrong
   token create    make an API token for a user
+  audit           verify or export the audit trail
   version         print the version
 
 Each command explains its flags with --help.
@@ -53,6 +54,8 @@ func run(args []string) int {
 		err = app.DoctorCommand(ctx, args[1:], os.Stdout)
 	case "token":
 		err = app.TokenCommand(ctx, args[1:], os.Stdout)
+	case "audit":
+		err = app.AuditCommand(ctx, args[1:], os.Stdout)
 	case "version", "--version", "-v":
 		fmt.Println("interlock", version)
 	case "sandbox-exec": // how the server starts an engine

@@ -20,6 +20,7 @@ import (
 	"interlock/internal/account"
 	"interlock/internal/admin"
 	"interlock/internal/agentpool"
+	"interlock/internal/audit"
 	"interlock/internal/autodestroy"
 	"interlock/internal/blob"
 	"interlock/internal/bus"
@@ -144,6 +145,9 @@ func (s *Server) openStores(ctx context.Context) (err error) {
 	}
 	if s.box, err = secret.Open(ctx, s.db, key); err != nil {
 		return fmt.Errorf("setting encryption-key: %w", err)
+	}
+	if _, err = audit.Open(ctx, s.db, s.box); err != nil {
+		return err
 	}
 	if s.blobs, err = blob.Open(ctx, c.ObjectStore, s.box); err != nil {
 		return fmt.Errorf("setting object-store: %q cannot be opened: %w", blob.RedactAddress(c.ObjectStore), err)
@@ -387,6 +391,7 @@ func (s *Server) serve(ctx context.Context, ready func(*Server)) error {
 		defer func() { stopBridge(); <-bridged }()
 	}
 	go func() { worked <- s.runner.Run(work) }()
+	go audit.Run(work, s.db)
 	if err := s.queue.Start(context.WithoutCancel(ctx)); err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"interlock/internal/account"
+	"interlock/internal/audit"
 	"interlock/internal/blob"
 	"interlock/internal/core"
 	"interlock/internal/db"
@@ -72,6 +73,9 @@ func TokenCommand(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	defer d.Close()
+	if _, err := audit.Open(ctx, d, box); err != nil {
+		return err
+	}
 	acc := &account.Service{DB: d, Box: box}
 	u, err := acc.UserByName(ctx, user)
 	if core.KindOf(err) == core.NotFound {

@@ -1,7 +1,8 @@
 // Package audit keeps the trail of an organization: who did what to which of
-// its things. Services add to it inside the transaction of the change, so that
-// there is no change without its trace and no trace without its change. Rows
-// are never altered.
+// its things, and who read its states, outputs and secrets. Services add to it
+// inside the transaction of the change, so that there is no change without its
+// trace and no trace without its change. Rows are never altered, and each is
+// chained to the one before it (chain.go), so that altering one shows.
 package audit
 
 import (
@@ -27,7 +28,7 @@ func WithRequest(ctx context.Context, id string) context.Context {
 // Event is one entry of the trail.
 type Event struct {
 	ID        core.ID
-	OrgID     core.ID
+	OrgID     core.ID // none: the site's own
 	At        time.Time
 	ActorKind core.SubjectKind // none when the platform acts by itself
 	ActorID   core.ID
@@ -36,13 +37,18 @@ type Event struct {
 	RequestID string
 	Type      string // of the resource: workspace, team, run, …
 	Resource  core.ID
-	Action    string // create, update, destroy, lock, …
+	Action    string // create, update, destroy, lock, read, …
 	Meta      map[string]any
+	MetaText  string // Meta as it is stored and hashed
+
+	Seq  int64  // place in its chain, from 1
+	Prev string // hash of the row before it
+	Hash string // of everything above
 }
 
 // Add notes what the subject of ctx did, inside the transaction of the change.
 // meta names what helps to understand it later, and never a secret; it may be
-// nil.
+// nil. The row is written at the end of the transaction.
 func Add(ctx context.Context, tx *db.Tx, org core.ID, typ string, resource core.ID, action string, meta map[string]any) error {
 	if meta == nil {
 		meta = map[string]any{}
@@ -53,19 +59,37 @@ func Add(ctx context.Context, tx *db.Tx, org core.ID, typ string, resource core.
 	}
 	sub := authz.Subject(ctx)
 	request, _ := ctx.Value(requestKey{}).(string)
-	_, err = tx.Exec(ctx, `
-		INSERT INTO audit_event (id, org_id, at, actor_kind, actor_id, actor_name, token_id, request_id, resource_type, resource_id, action, meta)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
-		uuid.NewString(), org, tx.Now(), string(sub.Kind), sub.ID, sub.Name, sub.TokenID, request, typ, resource, action, string(b))
-	return err
+	e, err := tx.AtEnd(pendingKey{}, func() db.Ender { return &pending{} })
+	if err != nil {
+		return err
+	}
+	p := e.(*pending)
+	p.events = append(p.events, Event{ID: core.ID(uuid.NewString()), OrgID: org, At: tx.Now(), ActorKind: sub.Kind, ActorID: sub.ID, ActorName: sub.Name,
+		TokenID: sub.TokenID, RequestID: request, Type: typ, Resource: resource, Action: action, MetaText: string(b)})
+	return nil
 }
 
+// Read notes that the subject of ctx is about to be shown a state, outputs or a
+// secret. What cannot be noted must not be shown. The row is in a transaction
+// of its own that does not wait for the disk: it outlives the process and the
+// database server, but the last ones may be lost with the machine.
+func Read(ctx context.Context, d *db.DB, org core.ID, typ string, resource core.ID, meta map[string]any) error {
+	return d.DoSoon(ctx, func(ctx context.Context, tx *db.Tx) error {
+		return Add(ctx, tx, org, typ, resource, "read", meta)
+	})
+}
+
+const columns = `id, org_id, at, actor_kind, actor_id, actor_name, token_id, request_id, resource_type, resource_id, action, meta, seq, prev, hash`
+
 func scan(r db.Row) (e Event, err error) {
-	var meta string
-	if err := r.Scan(&e.ID, &e.OrgID, &e.At, &e.ActorKind, &e.ActorID, &e.ActorName, &e.TokenID, &e.RequestID, &e.Type, &e.Resource, &e.Action, &meta); err != nil {
+	if err := r.Scan(&e.ID, &e.OrgID, &e.At, &e.ActorKind, &e.ActorID, &e.ActorName, &e.TokenID, &e.RequestID, &e.Type, &e.Resource, &e.Action, &e.MetaText,
+		&e.Seq, &e.Prev, &e.Hash); err != nil {
 		return e, err
 	}
-	return e, json.Unmarshal([]byte(meta), &e.Meta)
+	e.At = e.At.UTC()
+	// What somebody has made of the row is for Verify to say.
+	_ = json.Unmarshal([]byte(e.MetaText), &e.Meta)
+	return e, nil
 }
 
 // List returns a page of an organization's trail after since, newest first.
@@ -83,7 +107,7 @@ func List(ctx context.Context, tx *db.Tx, org core.ID, since time.Time, p jsonap
 		return nil, 0, err
 	}
 	es, err = db.All(ctx, tx, scan, `
-		SELECT id, org_id, at, actor_kind, actor_id, actor_name, token_id, request_id, resource_type, resource_id, action, meta
+		SELECT `+columns+`
 		FROM audit_event WHERE org_id = $1 AND at > $2 ORDER BY at DESC, id DESC LIMIT $3 OFFSET $4`, org, since, p.Size, p.Offset())
 	return es, total, err
 }

@@ -224,7 +224,7 @@ func (w *matrixWorld) print() map[string]string {
 			return err
 		}
 		for _, name := range names {
-			if strings.Contains(" audit_event session log_chunk ", " "+name+" ") || strings.HasPrefix(name, "metric") {
+			if strings.Contains(" audit_event audit_head audit_checkpoint session log_chunk ", " "+name+" ") || strings.HasPrefix(name, "metric") {
 				continue
 			}
 			cols, err := db.All(ctx, tx, text, `SELECT name FROM pragma_table_info('`+name+`') WHERE name NOT IN ('last_used_at', 'seen_at', 'heartbeat_at', 'lease_until', 'log_object', 'json_object', 'redacted_object', 'schema_object')`)

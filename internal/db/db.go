@@ -41,6 +41,7 @@ type DB struct {
 	pulse *pulse // of PostgreSQL
 
 	commits atomic.Int64 // on SQLite
+	kept    sync.Map
 }
 
 // Open opens the database at dsn, a postgres:// URL or a file path with or
@@ -182,6 +183,8 @@ type Tx struct {
 	lite *liteConn
 	pg   pgx.Tx
 	now  time.Time
+	db   *DB
+	ends []ending // nil in a view
 }
 
 // Now is the moment the transaction began: one clock reading per change.
@@ -208,7 +211,7 @@ func (d *DB) do(ctx context.Context, synced bool, f func(context.Context, *Tx) e
 	if ctx.Value(inTx{}) != nil {
 		panic("db: a transaction was begun inside a transaction")
 	}
-	tx := &Tx{now: d.Now().UTC().Truncate(time.Microsecond)}
+	tx := &Tx{now: d.Now().UTC().Truncate(time.Microsecond), db: d, ends: []ending{}}
 	ctx = context.WithValue(ctx, inTx{}, true)
 	if d.pg != nil {
 		ctx, done, err := d.pulse.bound(ctx)
@@ -223,7 +226,10 @@ func (d *DB) do(ctx context.Context, synced bool, f func(context.Context, *Tx) e
 				}
 			}
 			tx.pg = p
-			return f(ctx, tx)
+			if err := f(ctx, tx); err != nil {
+				return err
+			}
+			return tx.end(ctx)
 		}))
 	}
 	var t *sql.Tx
@@ -232,6 +238,9 @@ func (d *DB) do(ctx context.Context, synced bool, f func(context.Context, *Tx) e
 	}
 	defer func() { _ = t.Rollback(); d.lite.free <- tx.lite }()
 	if err := f(ctx, tx); err != nil {
+		return err
+	}
+	if err := tx.end(ctx); err != nil {
 		return err
 	}
 	if err := ctx.Err(); err != nil {
@@ -253,7 +262,7 @@ func (d *DB) View(ctx context.Context, f func(context.Context, *Tx) error) (err 
 	if ctx.Value(inTx{}) != nil {
 		panic("db: a view was begun inside a transaction")
 	}
-	tx := &Tx{now: d.Now().UTC().Truncate(time.Microsecond)}
+	tx := &Tx{now: d.Now().UTC().Truncate(time.Microsecond), db: d}
 	ctx = context.WithValue(ctx, inTx{}, true)
 	if d.pg != nil {
 		ctx, done, err := d.pulse.bound(ctx)
