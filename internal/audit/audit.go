@@ -1,8 +1,8 @@
 // Package audit keeps the trail of an organization: who did what to which of
-// its things, and who read its states, outputs and secrets. Services add to it
-// inside the transaction of the change, so that there is no change without its
-// trace and no trace without its change. Rows are never altered, and each is
-// chained to the one before it (chain.go), so that altering one shows.
+// its things. Services add to it inside the transaction of the change, so that
+// there is no change without its trace and no trace without its change. Rows
+// are never altered, and each is chained to the one before it (chain.go), so
+// that altering one shows.
 package audit
 
 import (
@@ -37,7 +37,7 @@ type Event struct {
 	RequestID string
 	Type      string // of the resource: workspace, team, run, …
 	Resource  core.ID
-	Action    string // create, update, destroy, lock, read, …
+	Action    string // create, update, destroy, lock, …
 	Meta      map[string]any
 	MetaText  string // Meta as it is stored and hashed
 
@@ -67,16 +67,6 @@ func Add(ctx context.Context, tx *db.Tx, org core.ID, typ string, resource core.
 	p.events = append(p.events, Event{ID: core.ID(uuid.NewString()), OrgID: org, At: tx.Now(), ActorKind: sub.Kind, ActorID: sub.ID, ActorName: sub.Name,
 		TokenID: sub.TokenID, RequestID: request, Type: typ, Resource: resource, Action: action, MetaText: string(b)})
 	return nil
-}
-
-// Read notes that the subject of ctx is about to be shown a state, outputs or a
-// secret. What cannot be noted must not be shown. The row is in a transaction
-// of its own that does not wait for the disk: it outlives the process and the
-// database server, but the last ones may be lost with the machine.
-func Read(ctx context.Context, d *db.DB, org core.ID, typ string, resource core.ID, meta map[string]any) error {
-	return d.DoSoon(ctx, func(ctx context.Context, tx *db.Tx) error {
-		return Add(ctx, tx, org, typ, resource, "read", meta)
-	})
 }
 
 const columns = `id, org_id, at, actor_kind, actor_id, actor_name, token_id, request_id, resource_type, resource_id, action, meta, seq, prev, hash`
