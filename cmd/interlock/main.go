@@ -25,6 +25,9 @@ Commands:
   server          start a server (the default store is one directory)
   agent           run phases of an agent pool on this machine
   doctor          check a deployment and say what is wrong
+  backup FILE     write everything into one encrypted file, while the server works
+  verify FILE     read a backup to its end and say whether all of it is good
+  restore FILE    make the installation of a backup in an empty place
   token create    make an API token for a user
   audit           verify or export the audit trail
   version         print the version
@@ -52,6 +55,12 @@ func run(args []string) int {
 		err = app.AgentCommand(ctx, args[1:], version, os.Stdout)
 	case "doctor":
 		err = app.DoctorCommand(ctx, args[1:], os.Stdout)
+	case "backup":
+		err = app.BackupCommand(ctx, args[1:], version, os.Stdout)
+	case "verify":
+		err = app.VerifyCommand(ctx, args[1:], os.Stdout)
+	case "restore":
+		err = app.RestoreCommand(ctx, args[1:], os.Stdout)
 	case "token":
 		err = app.TokenCommand(ctx, args[1:], os.Stdout)
 	case "audit":

@@ -222,6 +222,10 @@ func (s *Server) wire(ctx context.Context) error {
 	s.metrics = newMetrics(s.db)
 	s.signer = &web.Signer{Box: s.box, Base: s.URL, Now: s.db.Now}
 	s.accounts = &account.Service{DB: s.db, Box: s.box}
+	var err error
+	if s.signer.Era, err = s.accounts.Era(ctx); err != nil {
+		return err
+	}
 	s.workspaces = &workspace.Service{DB: s.db, Bus: s.bus, DefaultEngine: s.defaultEngine}
 	s.variables = &variable.Service{DB: s.db, Box: s.box, Workspaces: s.workspaces}
 	s.configs = &config.Service{DB: s.db, Blobs: s.blobs, Box: s.box, Signer: s.signer, Workspaces: s.workspaces, Variables: s.variables}

@@ -184,19 +184,30 @@ func (d *digester) Read(p []byte) (int, error) {
 // Get opens an object for reading. Reading fails before a changed byte is
 // handed out. No such object is core.NotFound.
 func (s *Store) Get(ctx context.Context, name string) (io.ReadCloser, error) {
+	r, _, err := s.Open(ctx, name)
+	return r, err
+}
+
+// Open is Get that says how many bytes the object has.
+func (s *Store) Open(ctx context.Context, name string) (io.ReadCloser, int64, error) {
 	r, err := s.bucket.NewReader(ctx, name, nil)
 	if err != nil {
-		return nil, storeError(err)
+		return nil, 0, storeError(err)
 	}
 	head := make([]byte, header)
 	if _, err := io.ReadFull(r, head); err != nil || string(head[:len(magic)]) != magic {
 		r.Close()
-		return nil, fmt.Errorf("object %s is damaged: bad header", name)
+		return nil, 0, fmt.Errorf("object %s is damaged: bad header", name)
 	}
 	key, err := s.box.DeriveObjectKey(binary.BigEndian.Uint32(head[len(magic):]), name, head[header-saltSize:])
 	if err != nil {
 		r.Close()
-		return nil, err
+		return nil, 0, err
+	}
+	size, err := sio.DecryptedSize(uint64(r.Size() - int64(header)))
+	if err != nil || size == 0 {
+		r.Close()
+		return nil, 0, fmt.Errorf("object %s is damaged: %d bytes are not a possible length", name, r.Size())
 	}
 	plain, err := sio.DecryptReader(r, sio.Config{MinVersion: sio.Version20, Key: key})
 	if err == nil {
@@ -204,12 +215,12 @@ func (s *Store) Get(ctx context.Context, name string) (io.ReadCloser, error) {
 	}
 	if err != nil {
 		r.Close()
-		return nil, fmt.Errorf("object %s is damaged: %w", name, err)
+		return nil, 0, fmt.Errorf("object %s is damaged: %w", name, err)
 	}
 	return struct {
 		io.Reader
 		io.Closer
-	}{plain, r}, nil
+	}{plain, r}, int64(size) - 1, nil
 }
 
 // Bytes reads a whole object of at most limit bytes.

@@ -116,7 +116,7 @@ func (s *Service) startNext(ctx context.Context, tx *db.Tx, ws core.ID) error {
 	if err := workspace.SetCurrentRun(ctx, tx, ws, r.ID); err != nil {
 		return err
 	}
-	if r.Status != core.Pending {
+	if r.Status != core.Pending || s.restoring {
 		return nil
 	}
 	err = workspace.Acquire(ctx, tx, ws, workspace.Lock{Kind: "run", ID: r.ID, Name: string(r.ID)})

@@ -175,6 +175,8 @@ type Service struct {
 
 	// CoolOff is how long after a cancel a run may be force-canceled; 0 is 10 s.
 	CoolOff time.Duration
+
+	restoring bool // nothing begins: see Restored
 }
 
 // A Stage is a check between plan and apply. Its statuses and events are rows

@@ -18,6 +18,8 @@ type Signer struct {
 	Box  *secret.Box
 	Base string // the server's URL without a trailing slash
 	Now  func() time.Time
+	// Era is another after a restore, which ends all capabilities of before.
+	Era string
 }
 
 // Path returns the capability for method on object, "EXPIRY.MAC".
@@ -27,7 +29,11 @@ func (s *Signer) Path(method, object string, ttl time.Duration) string {
 }
 
 func (s *Signer) mac(method, object, exp string) string {
-	return base64.RawURLEncoding.EncodeToString(s.Box.MAC("capability", method, object, exp)[:24])
+	data := []string{method, object, exp}
+	if s.Era != "" {
+		data = append(data, s.Era)
+	}
+	return base64.RawURLEncoding.EncodeToString(s.Box.MAC("capability", data...)[:24])
 }
 
 // Check fails with NotFound for a capability that is forged, for something

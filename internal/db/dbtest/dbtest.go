@@ -72,3 +72,26 @@ func open(t *testing.T, dsn string) *db.DB {
 	t.Cleanup(func() { d.Close() })
 	return d
 }
+
+// EmptyPostgres is the address of a database with nothing in it, not even the
+// schema, on the server of TEST_POSTGRES_URL; empty without one.
+func EmptyPostgres(t *testing.T) string {
+	base := os.Getenv("TEST_POSTGRES_URL")
+	if base == "" {
+		return ""
+	}
+	c, err := pgx.Connect(t.Context(), base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := fmt.Sprintf("t_%d_%d", os.Getpid(), n.Add(1))
+	if _, err := c.Exec(t.Context(), "CREATE DATABASE "+name); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx := context.Background()
+		_, _ = c.Exec(ctx, "DROP DATABASE "+name+" WITH (FORCE)")
+		_ = c.Close(ctx)
+	})
+	return database(name)
+}
