@@ -40,8 +40,9 @@ type DB struct {
 	stop  func()
 	pulse *pulse // of PostgreSQL
 
-	commits atomic.Int64 // on SQLite
-	kept    sync.Map
+	commits   atomic.Int64 // on SQLite
+	snapshots asked        // on PostgreSQL
+	kept      sync.Map
 }
 
 // Open opens the database at dsn, a postgres:// URL or a file path with or
@@ -250,11 +251,6 @@ func (d *DB) do(ctx context.Context, synced bool, f func(context.Context, *Tx) e
 	defer d.commits.Add(1)
 	return translate(t.Commit())
 }
-
-// Version is a number that moves with every change before that change is
-// acknowledged, as long as nobody else writes to the database. It reports
-// false on PostgreSQL, where others may.
-func (d *DB) Version() (int64, bool) { return d.commits.Load(), d.pg == nil }
 
 // View runs f in a read-only transaction: one snapshot, no writes. On SQLite a
 // view never waits for a writer, nor a writer for it.

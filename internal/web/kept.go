@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"net/http"
 	"strings"
 	"sync"
@@ -20,19 +21,21 @@ const (
 // A keeper remembers answers for as long as nothing has changed. All of them
 // are forgotten at once, so it never has to know what an answer depends on.
 type keeper struct {
-	version func() (int64, bool)
+	version func(context.Context) (string, bool)
 
 	mu      sync.Mutex
-	at      int64 // the version that answers are of
+	at      string // the version that answers are of
 	since   time.Time
 	size    int
 	answers map[string][]byte
 }
 
-// KeepBy lets V2Kept remember answers while version, which must move with every
-// change before the change is acknowledged, stays the same. Where it reports
+// KeepBy lets V2Kept remember answers while version, which must change with
+// every change before that is acknowledged, stays the same. Where it reports
 // false nothing is remembered.
-func (rt *Router) KeepBy(version func() (int64, bool)) { rt.kept = &keeper{version: version} }
+func (rt *Router) KeepBy(version func(context.Context) (string, bool)) {
+	rt.kept = &keeper{version: version}
+}
 
 // V2Kept is V2 for a read that many ask for again and again, clients that poll
 // and pages alike: its answer is made once for each caller and change. f must
@@ -64,37 +67,39 @@ func (rt *Router) V2Kept(pattern string, f func(*http.Request) (*jsonapi.Doc, er
 
 // key names an answer by all that it depends on besides the database, and
 // reports the version to make it of.
-func (k *keeper) key(r *http.Request) (key string, at int64, ok bool) {
+func (k *keeper) key(r *http.Request) (key string, at string, ok bool) {
 	// What comes along with a resource may be worth a line in the audit trail
 	// each time.
 	if k == nil || r.URL.Query().Has("include") {
-		return "", 0, false
+		return "", "", false
 	}
-	at, ok = k.version()
+	at, ok = k.version(r.Context())
 	s := authz.Subject(r.Context())
 	return strings.Join([]string{string(s.Kind), string(s.ID), string(s.TokenID), r.Host, r.URL.EscapedPath(), r.URL.RawQuery}, "\x00"), at, ok
 }
 
-func (k *keeper) get(key string, at int64) []byte {
+// get returns what was kept of the version at, and forgets what was kept of any
+// other: at is newer.
+func (k *keeper) get(key, at string) []byte {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.at != at || time.Since(k.since) > keptFor {
-		return nil
+	if k.answers == nil || k.at != at || time.Since(k.since) > keptFor {
+		k.at, k.since, k.size, k.answers = at, time.Now(), 0, map[string][]byte{}
 	}
 	return k.answers[key]
 }
 
-func (k *keeper) put(key string, at int64, b []byte) {
+// put keeps an answer that was begun when the version was at, unless there is
+// another by now. What changed meanwhile may be in it: the answer is then newer
+// than it has to be, and nobody who comes later gets it.
+func (k *keeper) put(key, at string, b []byte) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if at < k.at {
-		return // made of what has changed since
+	if k.at != at || len(b) > keptSize/4 || k.answers[key] != nil {
+		return
 	}
-	if k.answers == nil || k.at != at || time.Since(k.since) > keptFor || k.size+len(b) > keptSize {
-		k.at, k.since, k.size, k.answers = at, time.Now(), 0, map[string][]byte{}
+	if k.size += len(b) + len(key); k.size > keptSize {
+		k.size, k.answers = len(b)+len(key), map[string][]byte{}
 	}
-	if len(b) <= keptSize/4 && k.answers[key] == nil {
-		k.size += len(b) + len(key)
-		k.answers[key] = b
-	}
+	k.answers[key] = b
 }

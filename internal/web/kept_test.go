@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"testing"
 
 	"interlock/internal/authz"
@@ -19,7 +20,7 @@ func TestKept(t *testing.T) {
 	rt := NewRouter(func(_ context.Context, secret string) (core.Subject, error) {
 		return core.Subject{Kind: core.UserKind, ID: core.ID("user-" + secret), TokenID: core.ID("at-" + secret)}, nil
 	}, nil, false, nil)
-	rt.KeepBy(func() (int64, bool) { return version, known })
+	rt.KeepBy(func(context.Context) (string, bool) { return strconv.FormatInt(version, 10), known })
 	change := func() {}
 	rt.V2Kept("GET /api/v2/things/{thing}", func(r *http.Request) (*jsonapi.Doc, error) {
 		made++
