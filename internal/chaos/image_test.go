@@ -163,14 +163,15 @@ func waitStopped(pid int) {
 	}
 }
 
-// backfilled reads from SQLite's index of the log how many bytes of the log are
-// in the database file.
+// backfilled reads from SQLite's index of the log how many bytes of the log may
+// be in the database file: those that were copied (nBackfill), and those that
+// are being copied at the moment (nBackfillAttempted), which were synced first.
 func backfilled(shm string) int {
 	b, err := os.ReadFile(shm)
-	if err != nil || len(b) < 100 {
+	if err != nil || len(b) < 132 {
 		return 0
 	}
-	frames := int(binary.NativeEndian.Uint32(b[96:]))
+	frames := int(max(binary.NativeEndian.Uint32(b[96:]), binary.NativeEndian.Uint32(b[128:])))
 	size := int(binary.NativeEndian.Uint16(b[14:]))
 	if size == 1 {
 		size = 65536
