@@ -3,6 +3,7 @@
 #
 #   cached-build.sh DIR PACKAGE PRODUCT [LDFLAGS]
 #
+# CACHED_BUILD_TAGS are build tags, CACHED_BUILD_CGO=1 lets it use C.
 # DIR holds go.mod and go.sum, PACKAGE is the main package, PRODUCT names both
 # the folder and the binary. The version in the path is the one go.mod requires.
 # The last line on stdout is the binary's path; progress goes to stderr.
@@ -28,7 +29,8 @@ out=$base/interlock/engines/$product/$version
 binary=$out/$product
 
 # The stamp is written last: a binary without it is from a build that was cut off.
-stamp=$( (printf '%s\n' "$package" "$ldflags" && cat "$dir/go.mod" "$dir/go.sum") | sha256sum | cut -d' ' -f1)
+options=${CACHED_BUILD_TAGS:+$CACHED_BUILD_TAGS cgo=${CACHED_BUILD_CGO:-0}}
+stamp=$( (printf '%s\n' "$package" "$ldflags" ${options:+"$options"} && cat "$dir/go.mod" "$dir/go.sum") | sha256sum | cut -d' ' -f1)
 fresh() { [ -x "$binary" ] && [ "$(cat "$out/stamp" 2>/dev/null)" = "$stamp" ]; }
 
 if ! fresh; then
@@ -45,7 +47,8 @@ if ! fresh; then
 	started=$(date +%s)
 	trap 'rm -f "$binary.$$"' EXIT
 	trap 'exit 1' HUP INT TERM
-	(cd "$dir" && CGO_ENABLED=0 GOFLAGS='' GOWORK=off nice go build -trimpath -buildvcs=false \
+	(cd "$dir" && CGO_ENABLED="${CACHED_BUILD_CGO:-0}" GOFLAGS='' GOWORK=off nice go build -trimpath -buildvcs=false \
+		${CACHED_BUILD_TAGS:+-tags="$CACHED_BUILD_TAGS"} \
 		-ldflags "$ldflags" -o "$binary.$$" "$package" 9>&-) >&2
 	mv -f "$binary.$$" "$binary"
 	printf '%s\n' "$stamp" >"$out/stamp.$$"

@@ -52,7 +52,7 @@ func grantedRights(ctx context.Context, tx *db.Tx, s core.Subject, ids []core.ID
 	in := db.In(3, len(ids))
 	teams, member := mine(s)
 	orgs, err := db.All(ctx, tx, scanRoles, `
-		SELECT o.id, `+member+`, o.force_delete, o.user_tokens, `+teamWords+teams+`)), ''), CAST($1 AS text), '', false
+		SELECT o.id, `+member+`, o.force_delete, `+takes(s)+`, `+teamWords+teams+`)), ''), CAST($1 AS text), '', false
 		FROM organization o WHERE o.id IN (SELECT w.org_id FROM workspace w WHERE w.id IN (`+in+`))`, args...)
 	if err != nil {
 		return err
@@ -126,8 +126,8 @@ func EachProjectRights(ctx context.Context, tx *db.Tx, ids []core.ID) (map[core.
 	}
 	teams, member := mine(s)
 	all, err := db.All(ctx, tx, func(r db.Row) (x rolesOf, err error) {
-		return x, r.Scan(&x.id, &x.org, &x.member, &x.forceDelete, &x.userTokens, &x.teams, &x.grants, &x.projects, &x.inside)
-	}, `SELECT p.id, o.id, `+member+`, o.force_delete, o.user_tokens, `+teamWords+teams+`)), ''), CAST($1 AS text),
+		return x, r.Scan(&x.id, &x.org, &x.member, &x.forceDelete, &x.takes, &x.teams, &x.grants, &x.projects, &x.inside)
+	}, `SELECT p.id, o.id, `+member+`, o.force_delete, `+takes(s)+`, `+teamWords+teams+`)), ''), CAST($1 AS text),
 			`+projectGrants+teams+`)), ''),
 			EXISTS (SELECT 1 FROM workspace w JOIN team_access a ON a.workspace_id = w.id WHERE w.project_id = p.id AND a.team_id IN (`+teams+`))
 		FROM project p JOIN organization o ON o.id = p.org_id WHERE p.id IN (`+db.In(3, len(ids))+`)`, args...)

@@ -12,7 +12,7 @@ type roles struct {
 	org         core.ID
 	member      bool
 	forceDelete bool   // administrators of a workspace may delete it with its resources
-	userTokens  bool   // tokens of users are taken here
+	takes       bool   // what the subject presented is enough here
 	teams       string // of the subject in org: 'owners' or their permissions, with commas between
 	grants      string // on the workspace, with ; between
 	projects    string // on the project, with ; between
@@ -20,7 +20,7 @@ type roles struct {
 }
 
 func scanRoles(r db.Row) (x roles, err error) {
-	return x, r.Scan(&x.org, &x.member, &x.forceDelete, &x.userTokens, &x.teams, &x.grants, &x.projects, &x.inside)
+	return x, r.Scan(&x.org, &x.member, &x.forceDelete, &x.takes, &x.teams, &x.grants, &x.projects, &x.inside)
 }
 
 // mine is a subquery for the teams that the subject $2 speaks for, and member
@@ -57,7 +57,28 @@ func (x roles) orgRights() (org core.Right, owner bool) {
 // barred reports whether the organization does not take what s presented. A
 // stranger learns nothing of it.
 func (x roles) barred(s core.Subject) bool {
-	return x.member && !x.userTokens && s.Kind == core.UserKind && s.TokenID != ""
+	return x.member && !x.takes && s.Kind == core.UserKind
+}
+
+// takes is a condition that organization o takes what s presented: tokens of
+// users, or whoever came without a second factor.
+func takes(s core.Subject) string {
+	cond := "true"
+	if s.Kind == core.UserKind && s.TokenID != "" {
+		cond = "o.user_tokens"
+	}
+	if s.Kind == core.UserKind && s.OneFactor {
+		cond += " AND o.two_factor = false"
+	}
+	return "(" + cond + ")"
+}
+
+// refusal tells a member why they are barred.
+func refusal(s core.Subject) error {
+	if s.OneFactor {
+		return core.Errorf(core.Forbidden, "this organization lets only those in who sign in with a second factor; set yours up on the page Two-factor of your account, and come back")
+	}
+	return errUnknown()
 }
 
 // OrgRights loads what the subject of ctx may do on an organization.
@@ -89,11 +110,11 @@ func OrgsRights(ctx context.Context, tx *db.Tx, orgs ...core.ID) (map[core.ID]co
 		args = append(args, o)
 	}
 	xs, err := db.All(ctx, tx, scanRoles, `
-		SELECT o.id, `+member+`, o.force_delete, o.user_tokens, `+teamWords+teams+`)), ''), CAST($1 AS text), '', false
+		SELECT o.id, `+member+`, o.force_delete, `+takes(s)+`, `+teamWords+teams+`)), ''), CAST($1 AS text), '', false
 		FROM organization o WHERE o.id IN (`+db.In(3, len(orgs))+`)`, args...)
 	for _, x := range xs {
 		if x.barred(s) {
-			return nil, errUnknown()
+			return nil, refusal(s)
 		}
 		have[x.org], _ = x.orgRights()
 		if s.Kind == core.TeamKind {
@@ -151,7 +172,7 @@ func WorkspaceRights(ctx context.Context, tx *db.Tx, workspace core.ID) (ws, org
 	}
 	teams, member := mine(s)
 	x, err := db.One(ctx, tx, scanRoles, `
-		SELECT o.id, `+member+`, o.force_delete, o.user_tokens, `+teamWords+teams+`)), ''),
+		SELECT o.id, `+member+`, o.force_delete, `+takes(s)+`, `+teamWords+teams+`)), ''),
 			`+workspaceGrants+teams+`)), ''),
 			`+projectGrants+teams+`)), ''), false
 		FROM workspace w JOIN organization o ON o.id = w.org_id JOIN project p ON p.id = w.project_id WHERE w.id = $1`, workspace, s.ID)
@@ -159,7 +180,7 @@ func WorkspaceRights(ctx context.Context, tx *db.Tx, workspace core.ID) (ws, org
 		return 0, 0, hide(err)
 	}
 	if x.barred(s) {
-		return 0, 0, errUnknown()
+		return 0, 0, refusal(s)
 	}
 	org, _ = x.orgRights()
 	return x.workspaceRights(), org, nil
@@ -186,7 +207,7 @@ func ProjectRights(ctx context.Context, tx *db.Tx, project core.ID) (prj, org co
 	}
 	teams, member := mine(s)
 	x, err := db.One(ctx, tx, scanRoles, `
-		SELECT o.id, `+member+`, o.force_delete, o.user_tokens, `+teamWords+teams+`)), ''), '',
+		SELECT o.id, `+member+`, o.force_delete, `+takes(s)+`, `+teamWords+teams+`)), ''), '',
 			`+projectGrants+teams+`)), ''),
 			EXISTS (SELECT 1 FROM workspace w JOIN team_access a ON a.workspace_id = w.id WHERE w.project_id = p.id AND NOT o.disabled AND a.team_id IN (`+teams+`))
 		FROM project p JOIN organization o ON o.id = p.org_id WHERE p.id = $1`, project, s.ID)
@@ -194,7 +215,7 @@ func ProjectRights(ctx context.Context, tx *db.Tx, project core.ID) (prj, org co
 		return 0, 0, hide(err)
 	}
 	if x.barred(s) {
-		return 0, 0, errUnknown()
+		return 0, 0, refusal(s)
 	}
 	prj, org = x.projectRights()
 	return prj, org, nil

@@ -57,6 +57,9 @@ func taken(s core.Subject, org string) string {
 	if s.Kind == core.UserKind && s.TokenID != "" {
 		refuses = ` OR x.user_tokens = false`
 	}
+	if s.Kind == core.UserKind && s.OneFactor {
+		refuses += ` OR x.two_factor`
+	}
 	return ` AND NOT EXISTS (SELECT 1 FROM organization x WHERE x.id = ` + org + ` AND (x.disabled` + refuses + `))`
 }
 

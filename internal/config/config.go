@@ -57,6 +57,8 @@ type Version struct {
 	// When it reached the other statuses, last.
 	ErroredAt, ArchivedAt, SoftDeletedAt, RestoredAt, DeletedAt *time.Time
 
+	Ingress *Ingress // where it came from; nil for an upload
+
 	progressHash string
 }
 
@@ -91,6 +93,7 @@ type New struct {
 	Source                                  string
 	AutoQueueRuns, Speculative, Provisional bool
 	Metadata                                map[string]any
+	Ingress                                 *Ingress
 }
 
 // Create makes a configuration version that waits for its upload.
@@ -115,7 +118,7 @@ func (s *Service) createIn(ctx context.Context, tx *db.Tx, w workspace.Workspace
 	}
 	token := uuid()
 	v := Version{ID: core.NewID("cv"), WorkspaceID: w.ID, Number: number, Status: Pending, Source: n.Source, AutoQueueRuns: n.AutoQueueRuns,
-		Speculative: n.Speculative, Provisional: n.Provisional, Metadata: n.Metadata, CreatedBy: authz.Subject(ctx).User(), CreatedAt: tx.Now(),
+		Speculative: n.Speculative, Provisional: n.Provisional, Metadata: n.Metadata, Ingress: n.Ingress, CreatedBy: authz.Subject(ctx).User(), CreatedAt: tx.Now(),
 		progressHash: s.Box.HashToken(token)}
 	if err := insert(ctx, tx, v); err != nil {
 		return v, "", err
@@ -126,6 +129,26 @@ func (s *Service) createIn(ctx context.Context, tx *db.Tx, w workspace.Workspace
 		err = workspace.SetConfig(ctx, tx, w.ID, v.ID)
 	}
 	return v, token, err
+}
+
+// CreateFrom makes a configuration version of a repository's content, for the
+// packages above, which have decided that there is to be one; Store brings it.
+func (s *Service) CreateFrom(ctx context.Context, ws core.ID, n New) (v Version, err error) {
+	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
+		w, err := workspace.Load(ctx, tx, ws)
+		if err != nil {
+			return err
+		}
+		v, _, err = s.createIn(ctx, tx, w, n)
+		return err
+	})
+	return v, err
+}
+
+// Store takes the archive of a version that CreateFrom made. What is not a
+// sound archive marks the version errored.
+func (s *Service) Store(ctx context.Context, id core.ID, archive io.Reader) error {
+	return s.receive(ctx, id, archive, -1)
 }
 
 // UploadURL is the address that takes the archive; whoever holds it may upload
@@ -339,13 +362,18 @@ func MakeCurrent(ctx context.Context, tx *db.Tx, v Version) error {
 }
 
 const columns = `id, workspace_id, number, status, source, auto_queue_runs, speculative, provisional, error, error_message, metadata,
-	object, size, digest, created_by, created_at, uploaded_at, errored_at, archived_at, soft_deleted_at, restored_at, deleted_at, progress_hash`
+	object, size, digest, created_by, created_at, uploaded_at, errored_at, archived_at, soft_deleted_at, restored_at, deleted_at, progress_hash, ingress`
 
 func scan(r db.Row) (v Version, err error) {
-	var meta string
+	var meta, ingress string
 	if err := r.Scan(&v.ID, &v.WorkspaceID, &v.Number, &v.Status, &v.Source, &v.AutoQueueRuns, &v.Speculative, &v.Provisional, &v.Error, &v.ErrorMessage, &meta,
-		&v.Object, &v.Size, &v.Digest, &v.CreatedBy, &v.CreatedAt, &v.UploadedAt, &v.ErroredAt, &v.ArchivedAt, &v.SoftDeletedAt, &v.RestoredAt, &v.DeletedAt, &v.progressHash); err != nil {
+		&v.Object, &v.Size, &v.Digest, &v.CreatedBy, &v.CreatedAt, &v.UploadedAt, &v.ErroredAt, &v.ArchivedAt, &v.SoftDeletedAt, &v.RestoredAt, &v.DeletedAt, &v.progressHash, &ingress); err != nil {
 		return v, err
+	}
+	if ingress != "" {
+		if err := json.Unmarshal([]byte(ingress), &v.Ingress); err != nil {
+			return v, err
+		}
 	}
 	return v, json.Unmarshal([]byte(meta), &v.Metadata)
 }
@@ -359,9 +387,9 @@ func insert(ctx context.Context, tx *db.Tx, v Version) error {
 		return err
 	}
 	_, err = tx.Exec(ctx, `
-		INSERT INTO config_version (id, workspace_id, number, status, source, auto_queue_runs, speculative, provisional, metadata, created_by, created_at, progress_hash)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
-		v.ID, v.WorkspaceID, v.Number, v.Status, v.Source, v.AutoQueueRuns, v.Speculative, v.Provisional, string(meta), v.CreatedBy, v.CreatedAt, v.progressHash)
+		INSERT INTO config_version (id, workspace_id, number, status, source, auto_queue_runs, speculative, provisional, metadata, created_by, created_at, progress_hash, ingress)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
+		v.ID, v.WorkspaceID, v.Number, v.Status, v.Source, v.AutoQueueRuns, v.Speculative, v.Provisional, string(meta), v.CreatedBy, v.CreatedAt, v.progressHash, v.Ingress.json())
 	return err
 }
 

@@ -18,6 +18,7 @@ func (s *Service) Routes(rt *web.Router) {
 	rt.V2("POST /api/v2/workspaces/{workspace}/configuration-versions", 201, s.v2Create)
 	rt.V2("GET /api/v2/workspaces/{workspace}/configuration-versions", 200, s.v2List)
 	rt.V2("GET /api/v2/configuration-versions/{config}", 200, s.v2Get)
+	rt.V2("GET /api/v2/configuration-versions/{config}/ingress-attributes", 200, s.v2Ingress)
 	rt.V2Raw("GET /api/v2/configuration-versions/{config}/download", s.v2Download)
 	rt.V2Raw("POST /api/v2/configuration-versions/{config}/actions/archive", s.v2Act(s.ArchiveVersion, http.StatusAccepted))
 	rt.V2Raw("POST /api/v2/configuration-versions/{config}/actions/soft_delete_backing_data", s.v2Act(s.SoftDelete, http.StatusOK))
@@ -49,7 +50,7 @@ func (s *Service) Resource(v Version) jsonapi.Resource { return s.resource(v, fa
 
 func (s *Service) resource(v Version, upload bool) jsonapi.Resource {
 	a := attributes{AutoQueueRuns: v.AutoQueueRuns, Source: v.Source, Speculative: v.Speculative, Provisional: v.Provisional, Status: v.Status,
-		StatusTimestamps: map[string]time.Time{}, ChangedFiles: []string{}, Number: v.Number}
+		StatusTimestamps: map[string]time.Time{}, ChangedFiles: v.Ingress.changed(), Number: v.Number}
 	if v.Error != "" {
 		a.Error, a.ErrorMessage = &v.Error, &v.ErrorMessage
 	}
@@ -71,7 +72,7 @@ func (s *Service) resource(v Version, upload bool) jsonapi.Resource {
 		links["download"] = self + "/download"
 	}
 	return jsonapi.Resource{ID: string(v.ID), Type: "configuration-versions", Attributes: a, Links: links,
-		Relationships: map[string]jsonapi.Rel{"ingress-attributes": jsonapi.To("ingress-attributes", core.ID(""))}}
+		Relationships: map[string]jsonapi.Rel{"ingress-attributes": ingressRel(v)}}
 }
 
 func (s *Service) v2Create(r *http.Request) (*jsonapi.Doc, error) {
@@ -95,7 +96,8 @@ func (s *Service) v2Create(r *http.Request) (*jsonapi.Doc, error) {
 }
 
 func (s *Service) v2List(r *http.Request) (*jsonapi.Doc, error) {
-	if _, err := jsonapi.Includes(r, "ingress_attributes"); err != nil {
+	want, err := jsonapi.Includes(r, "ingress_attributes")
+	if err != nil {
 		return nil, err
 	}
 	p, err := jsonapi.PageOf(r)
@@ -106,18 +108,27 @@ func (s *Service) v2List(r *http.Request) (*jsonapi.Doc, error) {
 	if err != nil {
 		return nil, err
 	}
-	return jsonapi.Paged(r, vs, p, int(total), func(v Version) jsonapi.Resource { return s.resource(v, false) }), nil
+	d := jsonapi.Paged(r, vs, p, int(total), func(v Version) jsonapi.Resource { return s.resource(v, false) })
+	if want["ingress_attributes"] {
+		d.Included = append(d.Included, IngressDocs(vs...)...)
+	}
+	return d, nil
 }
 
 func (s *Service) v2Get(r *http.Request) (*jsonapi.Doc, error) {
-	if _, err := jsonapi.Includes(r, "ingress_attributes"); err != nil {
+	want, err := jsonapi.Includes(r, "ingress_attributes")
+	if err != nil {
 		return nil, err
 	}
 	v, err := s.Get(r.Context(), core.ID(r.PathValue("config")), core.ReadRuns)
 	if err != nil {
 		return nil, err
 	}
-	return jsonapi.One(s.resource(v, false)), nil
+	d := jsonapi.One(s.resource(v, false))
+	if want["ingress_attributes"] {
+		d.Included = append(d.Included, IngressDocs(v)...)
+	}
+	return d, nil
 }
 
 func (s *Service) v2Download(w http.ResponseWriter, r *http.Request) error {

@@ -24,6 +24,7 @@ type Subject struct {
 	Workspace ID     // of a run
 	TokenID   ID     // the token that was presented, if any
 	SiteAdmin bool
+	OneFactor bool // came without a second factor, where one may be demanded
 }
 
 // Known reports whether the subject has said who they are.

@@ -27,8 +27,9 @@ const (
 
 // Client calls addresses that users gave.
 type Client struct {
-	http  *http.Client
-	allow []netip.Prefix
+	http   *http.Client
+	dialer *net.Dialer
+	allow  []netip.Prefix
 }
 
 // ParseAllow reads the operator's list of networks that may be called although
@@ -55,7 +56,7 @@ func ParseAllow(list string) (out []netip.Prefix, err error) {
 // no proxy, follows no redirect and keeps no cookie.
 func New(allow []netip.Prefix) *Client {
 	c := &Client{allow: allow}
-	d := &net.Dialer{Timeout: 5 * time.Second, Control: func(_, address string, _ syscall.RawConn) error {
+	c.dialer = &net.Dialer{Timeout: 5 * time.Second, Control: func(_, address string, _ syscall.RawConn) error {
 		ap, err := netip.ParseAddrPort(address)
 		if err != nil {
 			return core.Wrap(err, core.Invalid, "the address cannot be called")
@@ -64,7 +65,7 @@ func New(allow []netip.Prefix) *Client {
 	}}
 	c.http = &http.Client{
 		Timeout:       callTimeout,
-		Transport:     &http.Transport{DialContext: d.DialContext, TLSHandshakeTimeout: 5 * time.Second, MaxResponseHeaderBytes: 32 << 10, DisableKeepAlives: true},
+		Transport:     &http.Transport{DialContext: c.dialer.DialContext, TLSHandshakeTimeout: 5 * time.Second, MaxResponseHeaderBytes: 32 << 10, DisableKeepAlives: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	return c

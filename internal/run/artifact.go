@@ -155,11 +155,17 @@ func (s *Service) PlanSummary(ctx context.Context, v View) (*tfdata.Summary, err
 	if err != nil || object == "" {
 		return nil, err
 	}
+	if sum := s.looked.get(object); sum != nil {
+		return sum, nil
+	}
 	b, err := s.Blobs.Bytes(ctx, object, maxPlan)
 	if err != nil {
 		return nil, err
 	}
 	sum, err := tfdata.Summarize(b)
+	if err == nil {
+		s.looked.put(object, &sum)
+	}
 	return &sum, err
 }
 

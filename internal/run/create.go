@@ -1,6 +1,7 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -38,6 +39,8 @@ type New struct {
 	Variables       []Variable
 	Source          string
 	TriggerReason   string
+	ID              core.ID // chosen beforehand; empty: a fresh one
+	ByName          string  // who caused it, when that is nobody of ours
 }
 
 // Variable is a value for this run only: an HCL literal, of highest precedence.
@@ -139,7 +142,7 @@ func (s *Service) Queue(ctx context.Context, decide func(context.Context, *db.Tx
 		if err != nil || ws == "" {
 			return err
 		}
-		sub := Run{CreatedBy: by}.creator()
+		sub := Run{CreatedBy: by}.Creator()
 		names, err := db.All(ctx, tx, func(r db.Row) (n string, err error) { return n, r.Scan(&n) },
 			`SELECT username FROM app_user WHERE id = $1 UNION ALL SELECT name FROM team WHERE id = $1`, by)
 		if err != nil {
@@ -147,6 +150,8 @@ func (s *Service) Queue(ctx context.Context, decide func(context.Context, *db.Tx
 		}
 		if len(names) > 0 {
 			sub.Name = names[0]
+		} else if by == "" {
+			sub.Name = n.ByName
 		}
 		r, err = s.createIn(authz.With(ctx, sub), tx, ws, n)
 		return err
@@ -199,7 +204,7 @@ func (s *Service) createIn(ctx context.Context, tx *db.Tx, ws core.ID, n New) (r
 	}
 	sub := authz.Subject(ctx)
 	r = Run{
-		ID: core.NewID("run"), WorkspaceID: w.ID, OrgID: w.OrgID, ConfigID: c.ID, Status: core.Pending,
+		ID: cmp.Or(n.ID, core.NewID("run")), WorkspaceID: w.ID, OrgID: w.OrgID, ConfigID: c.ID, Status: core.Pending,
 		PlanOnly: c.Speculative, SavePlan: n.SavePlan, IsDestroy: n.IsDestroy, Refresh: true, RefreshOnly: n.RefreshOnly,
 		AutoApply: w.AutoApply, AllowEmptyApply: n.AllowEmptyApply, AllowConfigGen: n.AllowConfigGen, Debugging: n.Debugging,
 		// The remote backend prints the lines of a log as they are.
@@ -310,7 +315,7 @@ func (s *Service) ConfigUploaded(ctx context.Context, tx *db.Tx, c config.Versio
 	}
 	// An upload address carries no token: the run is its creator's.
 	if !authz.Subject(ctx).Known() && c.CreatedBy != "" {
-		sub := Run{CreatedBy: c.CreatedBy}.creator()
+		sub := Run{CreatedBy: c.CreatedBy}.Creator()
 		name, err := db.All(ctx, tx, func(r db.Row) (n string, err error) { return n, r.Scan(&n) }, `SELECT username FROM app_user WHERE id = $1`, c.CreatedBy)
 		if err != nil {
 			return err

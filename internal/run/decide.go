@@ -113,7 +113,10 @@ func (s *Service) autoApplies(ctx context.Context, tx *db.Tx, r Run) (bool, erro
 	if !r.AutoApply && (r.HasChanges || !r.AllowEmptyApply) {
 		return false, nil
 	}
-	creator := r.creator()
+	if r.fromVCS() {
+		return true, nil
+	}
+	creator := r.Creator()
 	if !creator.Known() {
 		return false, nil
 	}

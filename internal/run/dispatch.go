@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"interlock/internal/account"
+	"interlock/internal/config"
 	"interlock/internal/core"
 	"interlock/internal/db"
 	"interlock/internal/fault"
@@ -28,8 +29,9 @@ type Work struct {
 	Org       string
 	Workspace workspace.Workspace
 	Config    struct {
-		Number int64
-		Digest string
+		Number              int64
+		Digest              string
+		Branch, Commit, Tag string // where it came from, if from version control
 	}
 	Variables []variable.Frozen
 	RunVars   []Variable
@@ -203,9 +205,15 @@ func (s *Service) workOf(ctx context.Context, tx *db.Tx, r Run, p Phase, w works
 		return nil, err
 	}
 	work.Variables, work.RunVars = in.Variables, in.Run
-	_, err = db.One(ctx, tx, func(row db.Row) (int, error) { return 0, row.Scan(&work.Config.Number, &work.Config.Digest) },
-		`SELECT number, digest FROM config_version WHERE id = $1`, r.ConfigID)
-	return work, err
+	c, err := config.Load(ctx, tx, r.ConfigID)
+	if err != nil {
+		return nil, err
+	}
+	work.Config.Number, work.Config.Digest = c.Number, c.Digest
+	if i := c.Ingress; i != nil {
+		work.Config.Branch, work.Config.Commit, work.Config.Tag = i.Branch, i.CommitSHA, i.Tag
+	}
+	return work, nil
 }
 
 // errStale answers a worker whose claim is over. What it brings is not used.
@@ -320,6 +328,10 @@ func (s *Service) FinishPlan(ctx context.Context, phase core.ID, epoch int64, ou
 		r.HasChanges, r.PlanObject, r.PlanDigest, r.PlanEngine = out.HasChanges, out.PlanObject, out.PlanDigest, out.Engine
 		if err := s.Accounts.DropRunToken(ctx, tx, r.ID); err != nil {
 			return err
+		}
+		if r.CancelAskedAt != nil {
+			// The plan was done before the engine heard of it.
+			return s.advance(ctx, tx, &r, core.Cancel, cause{"canceled", "Canceled while the plan was ending."})
 		}
 		return s.afterPlan(ctx, tx, &r)
 	})

@@ -447,6 +447,10 @@ func (w *world) finishPlan(m *model, rng *rand.Rand) string {
 	}
 	changes := rng.IntN(4) != 0
 	w.want("finish plan", r, true, w.runs.FinishPlan(ctx, r.phase, r.epoch, run.Planned{HasChanges: changes, PlanDigest: "d", PlanObject: "p", Engine: "1"}))
+	if !r.cancelAsked.IsZero() {
+		m.end(r, core.Canceled)
+		return "plan done after a cancel"
+	}
 	r.changes, r.planned = changes, true
 	switch {
 	case r.planOnly, !changes && !r.allowEmpty:

@@ -32,6 +32,8 @@ func (s *Service) pages(rt *web.Router) {
 	rt.Page("GET /app/{org}/{workspace}/runs", s.pageRuns)
 	rt.Page("POST /app/{org}/{workspace}/runs", s.pageQueue)
 	rt.Page("GET /app/{org}/{workspace}/runs/{run}", s.pageRun)
+	rt.Page("GET /app/{org}/{workspace}/runs/{run}/changes", s.pageChanges)
+	rt.Page("GET /app/{org}/{workspace}/runs/{run}/compare", s.pageCompare)
 	rt.Page("POST /app/{org}/{workspace}/runs/{run}/{action}", s.pageAct)
 	rt.Stream("GET /app/{org}/{workspace}/runs/{run}/events", s.pageEvents)
 	rt.Stream("GET /app/{org}/{workspace}/runs/{run}/log/{phase}", s.pageLog)
@@ -194,8 +196,10 @@ type detail struct {
 	Flags    Flags
 	Events   []Event
 	Comments []Comment
-	Rescue   core.ID // a state of its apply that could not become current
+	Ingress  *config.Ingress // where its configuration came from, if from version control
+	Rescue   core.ID         // a state of its apply that could not become current
 
+	Want         wish // of what the plan does
 	Summary      *tfdata.Summary
 	SummaryFault string
 
@@ -250,6 +254,11 @@ func (s *Service) detailOf(ctx context.Context, v View) (d detail, err error) {
 	if d.Comments, err = s.Comments(ctx, v.ID); err != nil {
 		return d, err
 	}
+	c, err := s.configOf(ctx, v)
+	if err != nil && core.KindOf(err) != core.NotFound {
+		return d, err
+	}
+	d.Ingress = c.Ingress
 	if v.Status != core.Errored && v.Status != core.Canceled || v.Apply.StartedAt == nil || !v.Can.Has(core.ReadState) {
 		return d, nil
 	}
@@ -320,8 +329,8 @@ func (s *Service) runPage(r *http.Request, v View, act, word ui.Form, code int) 
 	if err != nil {
 		return web.Answer{}, err
 	}
-	d.Act, d.Word = act, word
-	s.summarize(r.Context(), &d, r.URL.Query().Has("changes"))
+	d.Act, d.Word, d.Want = act, word, wishOf(r.URL.Query())
+	s.summarize(r.Context(), &d, r.URL.Query().Has("changes") || d.Want != wish{})
 	if d.PlanLog, err = s.logEnd(r.Context(), v.Plan); err != nil {
 		return web.Answer{}, err
 	}
@@ -339,7 +348,9 @@ func (s *Service) pageAct(r *http.Request) (web.Answer, error) {
 	ctx := r.Context()
 	switch r.PathValue("action") {
 	case "confirm":
-		err = s.Confirm(ctx, v.ID, comment)
+		if err = secondLook(v, r.PostFormValue("seen")); err == nil {
+			err = s.Confirm(ctx, v.ID, comment)
+		}
 	case "discard":
 		err = s.Discard(ctx, v.ID, comment)
 	case "cancel":

@@ -177,6 +177,8 @@ type Service struct {
 	CoolOff time.Duration
 
 	restoring bool // nothing begins: see Restored
+
+	looked summaries // plans that were looked at
 }
 
 // A Stage is a check between plan and apply. Its statuses and events are rows
@@ -206,9 +208,9 @@ func WorkspaceTopic(ws core.ID) string  { return wsRunsTopic(ws) }
 // DispatchTopic is published when a phase may have become ready for a worker.
 const DispatchTopic = "dispatch"
 
-// creator is the subject that a run speaks for when nobody is there to ask: the
+// Creator is the subject that a run speaks for when nobody is there to ask: the
 // one who created it, with the rights they have now.
-func (r Run) creator() core.Subject {
+func (r Run) Creator() core.Subject {
 	s := core.Subject{ID: r.CreatedBy, Name: r.CreatedName}
 	switch {
 	case r.CreatedBy.Is("user"):

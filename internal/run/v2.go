@@ -21,7 +21,7 @@ func (s *Service) Routes(rt *web.Router) {
 	rt.V1("POST /api/v1/environments/{username}/{name}/plan", s.v1Plan)
 
 	rt.V2("POST /api/v2/runs", 201, s.v2Create)
-	rt.V2("GET /api/v2/runs/{run}", 200, s.v2Get)
+	rt.V2Kept("GET /api/v2/runs/{run}", s.v2Get)
 	rt.V2Kept("GET /api/v2/workspaces/{workspace}/runs", s.v2List)
 	rt.V2Kept("GET /api/v2/organizations/{org}/runs", s.v2OrgList)
 	rt.V2("GET /api/v2/organizations/{org}/runs/queue", 200, s.v2Queue)
@@ -39,13 +39,13 @@ func (s *Service) Routes(rt *web.Router) {
 	rt.V2("POST /api/v2/runs/{run}/comments", 201, s.v2Comment)
 	rt.V2("GET /api/v2/comments/{comment}", 200, s.v2GetComment)
 
-	rt.V2("GET /api/v2/plans/{plan}", 200, s.v2Plan)
-	rt.V2("GET /api/v2/runs/{run}/plan", 200, s.v2RunPlan)
+	rt.V2Kept("GET /api/v2/plans/{plan}", s.v2Plan)
+	rt.V2Kept("GET /api/v2/runs/{run}/plan", s.v2RunPlan)
 	rt.V2Raw("GET /api/v2/plans/{plan}/json-output", s.v2PlanJSON)
 	rt.V2Raw("GET /api/v2/runs/{run}/plan/json-output", s.v2PlanJSON)
 	rt.V2Raw("GET /api/v2/plans/{plan}/json-output-redacted", s.v2PlanRedacted)
-	rt.V2("GET /api/v2/applies/{apply}", 200, s.v2Apply)
-	rt.V2("GET /api/v2/runs/{run}/apply", 200, s.v2RunApply)
+	rt.V2Kept("GET /api/v2/applies/{apply}", s.v2Apply)
+	rt.V2Kept("GET /api/v2/runs/{run}/apply", s.v2RunApply)
 	rt.V2Raw("GET /api/v2/applies/{apply}/errored-state", s.v2ErroredState)
 	rt.Raw("GET /logs/{phase}/{capability}", s.serveLog)
 	rt.Raw("GET /download/plans/{plan}/{form}/{capability}", s.servePlanDocument)
@@ -312,6 +312,9 @@ func (s *Service) include(ctx context.Context, d *jsonapi.Doc, want map[string]b
 			}
 			for _, c := range cs {
 				add(s.Configs.Resource(c))
+				if want["configuration_version.ingress_attributes"] {
+					add(config.IngressDocs(c)...)
+				}
 			}
 		}
 		rs := make([]Run, len(vs))

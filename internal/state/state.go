@@ -57,6 +57,7 @@ type Version struct {
 	Backing       string // "", or what became of the bytes: soft_deleted, deleted
 
 	summary string
+	ingress string // JSON of where its run's configuration came from
 }
 
 // Service is what the APIs, the pages and package run call.

@@ -7,11 +7,14 @@ import (
 	"interlock/internal/db"
 )
 
-const columns = `id, workspace_id, seq, serial, lineage, md5, status, object, json_object, size, engine_version, resources, run_id, created_by, created_at, rollback_of, backing, summary`
+const stored = `id, workspace_id, seq, serial, lineage, md5, status, object, json_object, size, engine_version, resources, run_id, created_by, created_at, rollback_of, backing, summary`
+
+// columns are also where the configuration of its run came from.
+const columns = stored + `, COALESCE((SELECT c.ingress FROM run r JOIN config_version c ON c.id = r.config_id WHERE r.id = state_version.run_id), '')`
 
 func scan(r db.Row) (v Version, err error) {
 	return v, r.Scan(&v.ID, &v.WorkspaceID, &v.Seq, &v.Serial, &v.Lineage, &v.MD5, &v.Status, &v.Object, &v.JSONObject, &v.Size,
-		&v.EngineVersion, &v.Resources, &v.RunID, &v.CreatedBy, &v.CreatedAt, &v.RollbackOf, &v.Backing, &v.summary)
+		&v.EngineVersion, &v.Resources, &v.RunID, &v.CreatedBy, &v.CreatedAt, &v.RollbackOf, &v.Backing, &v.summary, &v.ingress)
 }
 
 func insert(ctx context.Context, tx *db.Tx, v Version) (Version, error) {
@@ -21,7 +24,7 @@ func insert(ctx context.Context, tx *db.Tx, v Version) (Version, error) {
 	}
 	v.ID, v.Seq, v.CreatedAt = core.NewID("sv"), seq, tx.Now()
 	_, err = tx.Exec(ctx, `
-		INSERT INTO state_version (`+columns+`)
+		INSERT INTO state_version (`+stored+`)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)`,
 		v.ID, v.WorkspaceID, v.Seq, v.Serial, v.Lineage, v.MD5, v.Status, v.Object, v.JSONObject, v.Size, v.EngineVersion, v.Resources, v.RunID, v.CreatedBy, v.CreatedAt, v.RollbackOf, v.Backing, v.summary)
 	return v, err

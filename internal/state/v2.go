@@ -78,6 +78,17 @@ func statusOf(v Version) string {
 func (s *Service) resource(ctx context.Context, v Version) jsonapi.Resource {
 	a := attributes{CreatedAt: v.CreatedAt, Size: max(v.Size, 0), Serial: v.Serial, Lineage: v.Lineage, MD5: v.MD5, Status: statusOf(v), StateVersion: 4,
 		TerraformVersion: v.EngineVersion, Permissions: map[string]bool{"can-restore-backing-data": v.Backing == "soft_deleted"}}
+	if v.ingress != "" {
+		var from struct {
+			SHA string `json:"commit_sha"`
+			URL string `json:"commit_url"`
+		}
+		if json.Unmarshal([]byte(v.ingress), &from) == nil && from.SHA != "" {
+			if a.VCSCommitSHA = &from.SHA; from.URL != "" {
+				a.VCSCommitURL = &from.URL
+			}
+		}
+	}
 	outputs := []jsonapi.Ref{}
 	if sum, ok := s.summary(ctx, v); ok {
 		a.ResourcesProcessed, a.BillableRUM, a.StateVersion = true, &sum.Billable, sum.Format

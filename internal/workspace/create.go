@@ -85,6 +85,9 @@ func (s *Service) CreateIn(ctx context.Context, tx *db.Tx, org, hint string, w W
 			return w, err
 		}
 	}
+	if err := s.connect(ctx, tx, Repo{}, &w); err != nil {
+		return w, err
+	}
 	err = insert(ctx, tx, w)
 	if core.KindOf(err) == core.Conflict {
 		return w, core.Errorf(core.Invalid, "has already been taken").InField("name")
@@ -152,6 +155,9 @@ func (s *Service) Update(ctx context.Context, id core.ID, change func(*Workspace
 			if err := s.move(ctx, tx, before, v.ProjectID); err != nil {
 				return err
 			}
+		}
+		if err := s.connect(ctx, tx, before.Repo, &v.Workspace); err != nil {
+			return err
 		}
 		v.UpdatedAt = tx.Now()
 		err := update(ctx, tx, v.Workspace)

@@ -78,6 +78,9 @@ func (w *Workspace) validate() error {
 			}
 		}
 	}
+	if err := w.validRepo(); err != nil {
+		return err
+	}
 	if err := validDuration(w.AutoDestroyAfter); err != nil {
 		return err
 	}

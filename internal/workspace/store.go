@@ -25,7 +25,7 @@ const (
 		` + modeOf + `, w.own_mode, ` + poolOf + `, w.auto_apply, w.auto_apply_trigger, w.allow_destroy_plan, w.structured_output,
 		w.assessments, w.file_triggers, w.trigger_prefixes, w.trigger_patterns, w.queue_all_runs, w.speculative, w.share_all, w.share_project,
 		w.source, w.source_name, w.source_url, w.auto_destroy_at, CASE WHEN w.inherits_auto_destroy THEN p.auto_destroy_after ELSE w.auto_destroy_after END,
-		w.inherits_auto_destroy, w.ssh_key_id, w.retention_id, w.retention_days,
+		w.inherits_auto_destroy, w.ssh_key_id, w.vcs_token_id, w.vcs_identifier, w.vcs_options, w.retention_id, w.retention_days,
 		w.lock_kind, w.lock_id, w.lock_name, w.lock_reason, w.locked_at,
 		w.state_id, w.config_id, w.run_id, w.last_run_id, w.created_at, w.updated_at, w.changed_at, COALESCE(sv.resources, 0),
 		w.runs_count, w.run_failures, w.policy_failures, w.plan_ms, w.plans, w.apply_ms, w.applies`
@@ -33,14 +33,14 @@ const (
 )
 
 func scan(r db.Row) (w Workspace, err error) {
-	var prefixes, patterns string
+	var prefixes, patterns, repo string
 	var planMS, plans, applyMS, applies int64
 	var changed *time.Time
 	err = r.Scan(&w.ID, &w.OrgID, &w.OrgName, &w.ProjectID, &w.Name, &w.Description, &w.Engine, &w.EngineVersion, &w.WorkingDirectory,
 		&w.ExecutionMode, &w.OwnMode, &w.AgentPoolID, &w.AutoApply, &w.AutoApplyTrigger, &w.AllowDestroyPlan, &w.StructuredOutput,
 		&w.Assessments, &w.FileTriggers, &prefixes, &patterns, &w.QueueAllRuns, &w.Speculative, &w.ShareAll, &w.ShareProject,
 		&w.Source, &w.SourceName, &w.SourceURL, &w.AutoDestroyAt, &w.AutoDestroyAfter,
-		&w.InheritsAutoDestroy, &w.SSHKeyID, &w.Retention.ID, &w.Retention.Days,
+		&w.InheritsAutoDestroy, &w.SSHKeyID, &w.Repo.TokenID, &w.Repo.Identifier, &repo, &w.Retention.ID, &w.Retention.Days,
 		&w.Lock.Kind, &w.Lock.ID, &w.Lock.Name, &w.Lock.Reason, &w.Lock.At,
 		&w.StateID, &w.ConfigID, &w.CurrentRunID, &w.LatestRunID, &w.CreatedAt, &w.UpdatedAt, &changed, &w.Resources,
 		&w.Stats.Runs, &w.Stats.Failures, &w.Stats.PolicyFailures, &planMS, &plans, &applyMS, &applies)
@@ -51,6 +51,9 @@ func scan(r db.Row) (w Workspace, err error) {
 		w.ChangedAt = *changed
 	}
 	w.TriggerPrefixes, w.TriggerPatterns = words(prefixes), words(patterns)
+	if repo != "" {
+		_ = json.Unmarshal([]byte(repo), &w.Repo)
+	}
 	w.Stats.Plan, w.Stats.Apply = mean(planMS, plans), mean(applyMS, applies)
 	return w, nil
 }
@@ -79,7 +82,8 @@ func toJSON(list []string) string {
 // settingColumns are those that a caller sets, in the order of values.
 const settingColumns = `project_id, name, name_key, description, engine, engine_version, working_directory, execution_mode, own_mode, agent_pool_id,
 	auto_apply, auto_apply_trigger, allow_destroy_plan, structured_output, assessments, file_triggers, trigger_prefixes, trigger_patterns,
-	queue_all_runs, speculative, share_all, share_project, source_name, source_url, auto_destroy_at, auto_destroy_after, inherits_auto_destroy, updated_at`
+	queue_all_runs, speculative, share_all, share_project, source_name, source_url, auto_destroy_at, auto_destroy_after, inherits_auto_destroy,
+	vcs_token_id, vcs_identifier, vcs_options, updated_at`
 
 func (w *Workspace) values() []any {
 	after := w.AutoDestroyAfter
@@ -92,7 +96,8 @@ func (w *Workspace) values() []any {
 	}
 	return []any{w.ProjectID, w.Name, strings.ToLower(w.Name), w.Description, w.Engine, w.EngineVersion, w.WorkingDirectory, mode, w.OwnMode, pool,
 		w.AutoApply, w.AutoApplyTrigger, w.AllowDestroyPlan, w.StructuredOutput, w.Assessments, w.FileTriggers, toJSON(w.TriggerPrefixes), toJSON(w.TriggerPatterns),
-		w.QueueAllRuns, w.Speculative, w.ShareAll, w.ShareProject, w.SourceName, w.SourceURL, w.AutoDestroyAt, after, w.InheritsAutoDestroy, w.UpdatedAt}
+		w.QueueAllRuns, w.Speculative, w.ShareAll, w.ShareProject, w.SourceName, w.SourceURL, w.AutoDestroyAt, after, w.InheritsAutoDestroy,
+		w.Repo.TokenID, w.Repo.Identifier, w.Repo.options(), w.UpdatedAt}
 }
 
 func insert(ctx context.Context, tx *db.Tx, w Workspace) error {

@@ -38,6 +38,7 @@ type input struct {
 	AutoDestroyAt    jsonapi.Opt[time.Time] `json:"auto-destroy-at"`
 	AutoDestroyAfter jsonapi.Opt[string]    `json:"auto-destroy-activity-duration"`
 	InheritsDestroy  jsonapi.Opt[bool]      `json:"inherits-project-auto-destroy"`
+	Repo             jsonapi.Opt[repoInput] `json:"vcs-repo"`
 	Overwrites       *struct {
 		ExecutionMode *bool `json:"execution-mode"`
 		AgentPool     *bool `json:"agent-pool"`
@@ -77,6 +78,7 @@ func (in *input) apply(w *Workspace) {
 		w.ShareAll = false
 	}
 	in.applyMode(w)
+	applyRepo(in.Repo, w)
 	// One way to name paths takes the place of the other.
 	if in.TriggerPatterns.Apply(&w.TriggerPatterns); len(in.TriggerPatterns.Value) > 0 && !in.TriggerPrefixes.Set {
 		w.TriggerPrefixes = nil

@@ -31,7 +31,7 @@ type attributes struct {
 	TriggerPrefixes      []string        `json:"trigger-prefixes"`
 	TriggerPatterns      []string        `json:"trigger-patterns"`
 	TagNames             []string        `json:"tag-names"`
-	VCSRepo              *struct{}       `json:"vcs-repo"`
+	VCSRepo              *repoAttributes `json:"vcs-repo"`
 	VCSRepoIdentifier    *string         `json:"vcs-repo-identifier"`
 	Locked               bool            `json:"locked"`
 	LockedReason         string          `json:"locked-reason"`
@@ -134,6 +134,9 @@ func Resource(v View) jsonapi.Resource {
 		SettingOverwrites: map[string]bool{"execution-mode": v.OwnMode, "agent-pool": v.OwnMode},
 		Actions:           map[string]bool{"is-destroyable": v.Can.Has(core.DeleteWorkspace)},
 		Permissions:       permissions(v.Can),
+	}
+	if a.VCSRepo = v.Repo.attributes(); a.VCSRepo != nil {
+		a.VCSRepoIdentifier = &v.Repo.Identifier
 	}
 	if v.AutoDestroyAfter != "" {
 		a.AutoDestroyAfter = &v.AutoDestroyAfter

@@ -50,6 +50,7 @@ type Workspace struct {
 	InheritsAutoDestroy bool   // AutoDestroyAfter is the project's
 
 	SSHKeyID  core.ID
+	Repo      Repo
 	Retention Retention
 
 	Lock         Lock
@@ -118,6 +119,9 @@ type Service struct {
 	// AgentPool checks that workspaces of an organization, or of one project or
 	// workspace of it, may use an agent pool. Nil: there are no agents.
 	AgentPool func(ctx context.Context, tx *db.Tx, org, project, workspace, pool core.ID) error
+	// Connect checks the repository that a workspace is to have instead of
+	// before, fills in what is known of it, and has it watched.
+	Connect func(ctx context.Context, tx *db.Tx, before Repo, w *Workspace) error
 	// Include makes the related resources of workspaces that a caller asked for
 	// by name (current_run, outputs, …), by what the packages above know.
 	Include map[string]Includer

@@ -21,3 +21,6 @@ func TextsOf(ctx context.Context) Texts {
 	}
 	return Texts{}
 }
+
+// A Way is a way to sign in besides the password.
+type Way struct{ Name, Href string }

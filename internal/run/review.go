@@ -1,0 +1,414 @@
+package run
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"interlock/internal/core"
+	"interlock/internal/db"
+	"interlock/internal/tfdata"
+	"interlock/internal/web"
+)
+
+// Bounds of what a page shows of a plan at once. Whoever wants more asks for
+// the next piece, so that a page stays light however much a plan changes.
+const (
+	shownChanges = 100       // changes, or groups of them
+	shownDiffs   = 100 << 10 // bytes of differences
+	shownAlike   = 60        // addresses of a group
+	alikeFrom    = 3         // so many alike changes are folded into one
+	openDiffs    = 40        // up to so many, all that touch what exists are unfolded
+	openAll      = 4         // and up to so many, new ones too
+)
+
+// open reports whether a change out of n is unfolded: what is lost always is,
+// what is new has nothing to compare.
+func open(k string, n int) bool {
+	switch k {
+	case tfdata.KindDelete, tfdata.KindReplace:
+		return true
+	case tfdata.KindCreate, tfdata.KindRead:
+		return n <= openAll
+	}
+	return n <= openDiffs
+}
+
+// summaries remembers the last plans that were looked at: a plan does not
+// change once it is there, and reading a big one takes a while. They hold
+// nothing that is sensitive.
+type summaries struct {
+	mu   sync.Mutex
+	kept []keptSummary
+}
+
+type keptSummary struct {
+	object string
+	sum    *tfdata.Summary
+}
+
+// keptPlans bounds how many.
+const keptPlans = 12
+
+func (k *summaries) get(object string) *tfdata.Summary {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for i, x := range k.kept {
+		if x.object == object {
+			k.kept = append(slices.Delete(k.kept, i, i+1), x)
+			return x.sum
+		}
+	}
+	return nil
+}
+
+func (k *summaries) put(object string, sum *tfdata.Summary) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if len(k.kept) >= keptPlans {
+		k.kept = slices.Delete(k.kept, 0, 1)
+	}
+	k.kept = append(k.kept, keptSummary{object, sum})
+}
+
+// A look is what a reader wants to see of a plan.
+type wish struct {
+	Find   string // words that all must be there
+	Kind   string // of change
+	Module bool   // by module rather than by danger
+	Flat   bool   // each change by itself, also those alike
+	From   int    // how many to leave out
+}
+
+func wishOf(q url.Values) wish {
+	n, _ := strconv.Atoi(q.Get("from"))
+	return wish{Find: strings.TrimSpace(q.Get("q")), Kind: q.Get("kind"), Module: q.Get("by") == "module", Flat: q.Has("flat"), From: max(n, 0)}
+}
+
+// query is w as the query of an address, with changes.
+func (w wish) query(pairs ...string) string {
+	q := url.Values{}
+	set := func(k, v string) {
+		if q.Del(k); v != "" {
+			q.Set(k, v)
+		}
+	}
+	set("q", w.Find)
+	set("kind", w.Kind)
+	if w.Module {
+		set("by", "module")
+	}
+	if w.Flat {
+		set("flat", "1")
+	}
+	for i := 0; i+1 < len(pairs); i += 2 {
+		set(pairs[i], pairs[i+1])
+	}
+	if len(q) == 0 {
+		return "?changes"
+	}
+	return "?" + q.Encode()
+}
+
+func (w wish) filtered() bool { return w.Find != "" || w.Kind != "" }
+
+// A group is changes that are alike: of one kind, to one type of resource, of
+// the same attributes. Most are alone.
+type group struct {
+	Changes []tfdata.Change
+	Same    bool // the values are the same as well
+	At      int  // place among all groups
+}
+
+// A review is the part of a plan that answers a wish.
+type review struct {
+	wish
+	Groups []group
+	Found  int // changes that answer it
+	All    int // groups
+	More   int // groups after these
+}
+
+var index = regexp.MustCompile(`\[("([^"\\]|\\.)*"|[^\]]*)\]`)
+
+// matches reports whether a change answers the wish.
+func (w wish) matches(c tfdata.Change) bool {
+	if w.Kind != "" && c.Kind != w.Kind && (w.Kind != "destroy" || c.Kind != tfdata.KindDelete && c.Kind != tfdata.KindReplace) {
+		return false
+	}
+	if w.Find == "" {
+		return true
+	}
+	text := strings.Builder{}
+	for _, s := range []string{c.Address, c.PreviousAddress, kindWord(c.Kind), c.Provider} {
+		text.WriteString(strings.ToLower(s))
+		text.WriteByte('\n')
+	}
+	for _, a := range c.Attributes {
+		text.WriteString(strings.ToLower(a.Path))
+		text.WriteByte('\n')
+	}
+	for word := range strings.FieldsSeq(strings.ToLower(w.Find)) {
+		if !strings.Contains(text.String(), word) {
+			return false
+		}
+	}
+	return true
+}
+
+func kindWord(k string) string {
+	switch k {
+	case tfdata.KindDelete:
+		return "destroy"
+	case tfdata.KindUpdate:
+		return "change"
+	case tfdata.KindCreate:
+		return "add"
+	}
+	return k
+}
+
+// alike is equal for changes that are folded into one, and values for those
+// whose values are the same too.
+func alike(c tfdata.Change) (key, values string) {
+	var k, v strings.Builder
+	for _, s := range append([]string{c.Kind, c.Mode, c.Type, c.Reason, strconv.FormatBool(c.Importing), strconv.FormatBool(c.PreviousAddress != ""), c.Deposed}, c.ReplacePaths...) {
+		k.WriteString(s)
+		k.WriteByte(0)
+	}
+	if c.Kind == tfdata.KindCreate || c.Kind == tfdata.KindDelete {
+		// All attributes come or go: what makes them alike is the block they are of.
+		k.WriteString(index.ReplaceAllString(c.Module, "") + "\x00" + c.Name)
+		return k.String(), ""
+	}
+	for _, a := range c.Attributes {
+		k.WriteString(a.Path + "\x00" + a.Kind + strconv.FormatBool(a.Sensitive) + strconv.FormatBool(a.Unknown) + "\x00")
+		v.WriteString(a.Before + "\x00" + a.After + "\x00")
+	}
+	return k.String(), v.String()
+}
+
+// reviewOf picks from changes, which are in the order of danger, what w asks
+// for. It costs one walk over them.
+func reviewOf(changes []tfdata.Change, w wish) review {
+	r := review{wish: w}
+	var groups []group
+	at, values := map[string]int{}, []string{}
+	for _, c := range changes {
+		if !w.matches(c) {
+			continue
+		}
+		r.Found++
+		key, v := alike(c)
+		if w.Module {
+			key += "\x00" + c.Module
+		}
+		if i, ok := at[key]; ok && !w.Flat {
+			groups[i].Changes = append(groups[i].Changes, c)
+			groups[i].Same = groups[i].Same && values[i] == v
+			continue
+		}
+		at[key] = len(groups)
+		groups = append(groups, group{Changes: []tfdata.Change{c}, Same: true})
+		values = append(values, v)
+	}
+	// Two of a kind are read faster than a fold is understood.
+	all := make([]group, 0, len(groups))
+	for _, g := range groups {
+		if len(g.Changes) >= alikeFrom {
+			all = append(all, g)
+			continue
+		}
+		for _, c := range g.Changes {
+			all = append(all, group{Changes: []tfdata.Change{c}, Same: true})
+		}
+	}
+	if w.Module {
+		slices.SortStableFunc(all, func(a, b group) int { return strings.Compare(a.Changes[0].Module, b.Changes[0].Module) })
+	}
+	for i := range all {
+		all[i].At = i
+	}
+	r.All = len(all)
+	all = all[min(w.From, len(all)):]
+	n := min(len(all), shownChanges)
+	r.Groups, r.More = all[:n], len(all)-n
+	return r
+}
+
+// weight is about what the differences of a change take on a page, in bytes.
+func weight(c tfdata.Change) (n int) {
+	for _, a := range c.Attributes {
+		n += 200 + len(a.Path) + len(a.Before) + len(a.After)
+	}
+	return n
+}
+
+// words says what a group does in a few words.
+func (g group) words() string {
+	c := g.Changes[0]
+	out := num(len(g.Changes)) + " × " + c.Type
+	if c.Mode == "data" {
+		out = num(len(g.Changes)) + " × data." + c.Type
+	}
+	if c.Kind == tfdata.KindCreate || c.Kind == tfdata.KindDelete {
+		return out + "." + c.Name
+	}
+	var paths []string
+	for _, a := range c.Attributes {
+		if paths = append(paths, a.Path); len(paths) == 3 && len(c.Attributes) > 4 {
+			return out + ": " + strings.Join(paths, ", ") + " and " + num(len(c.Attributes)-3) + " more"
+		}
+	}
+	if len(paths) == 0 {
+		return out
+	}
+	return out + ": " + strings.Join(paths, ", ")
+}
+
+// pageChanges serves a piece of the list of changes to a page that is open, and
+// the page itself to who asks for it by itself.
+func (s *Service) pageChanges(r *http.Request) (web.Answer, error) {
+	if r.Header.Get("HX-Request") == "" {
+		return s.pageRun(r)
+	}
+	v, err := s.runOf(r)
+	if err != nil {
+		return web.Answer{}, err
+	}
+	d := detail{View: v, Want: wishOf(r.URL.Query())}
+	s.summarize(r.Context(), &d, true)
+	if d.Summary == nil {
+		return web.Answer{}, core.Errorf(core.Conflict, "the changes cannot be read now: %s", d.SummaryFault)
+	}
+	if one := r.URL.Query().Get("one"); one != "" {
+		for _, c := range d.Summary.Changes {
+			if c.Address == one && c.Deposed == r.URL.Query().Get("deposed") {
+				return web.Show(attrs(c.Kind, c.Attributes, c.Omitted))
+			}
+		}
+	}
+	if d.Want.From > 0 {
+		return web.Show(changePiece(d, reviewOf(d.Summary.Changes, d.Want)))
+	}
+	return web.Show(changeList(d))
+}
+
+// destroys is what a reader must have looked at before the run may go on from
+// the page.
+func (v View) destroys() int64 { return max(v.Plan.Destructions, 0) }
+
+// secondLook refuses a confirmation from the page that does not say that what
+// is destroyed was seen. The API's callers have looked elsewhere.
+func secondLook(v View, seen string) error {
+	if n := v.destroys(); n > 0 && seen != num(n) {
+		return core.Errorf(core.Conflict, "this plan destroys %d; look at what is destroyed and tick that you have, then confirm", n)
+	}
+	return nil
+}
+
+// A difference is what two plans do to one resource.
+type difference struct {
+	Address     string
+	Here, There *tfdata.Change // nil where a plan does nothing to it
+}
+
+// compared is what differs between the plans of two runs.
+type compared struct {
+	detail
+	Other   *View
+	Choices []View
+	Diffs   []difference
+	Same    int
+	Fault   string
+}
+
+// compare lists what two plans do differently, in the order of danger of the
+// first.
+func compare(here, there []tfdata.Change) (out []difference, same int) {
+	name := func(c tfdata.Change) string { return c.Address + "\x00" + c.Deposed }
+	equal := func(a, b tfdata.Change) bool {
+		return a.Kind == b.Kind && a.PreviousAddress == b.PreviousAddress && a.Importing == b.Importing && a.Omitted == b.Omitted && slices.Equal(a.Attributes, b.Attributes)
+	}
+	left := map[string]int{}
+	for i, c := range there {
+		left[name(c)] = i
+	}
+	for i, c := range here {
+		j, ok := left[name(c)]
+		switch {
+		case !ok:
+			out = append(out, difference{c.Address, &here[i], nil})
+		case equal(c, there[j]):
+			same++
+		default:
+			out = append(out, difference{c.Address, &here[i], &there[j]})
+		}
+		delete(left, name(c))
+	}
+	for i, c := range there {
+		if _, ok := left[name(c)]; ok {
+			out = append(out, difference{c.Address, nil, &there[i]})
+		}
+	}
+	return out, same
+}
+
+// comparable is how many other runs are offered.
+const comparable = 30
+
+// pageCompare shows what the plan of a run does that another's does not.
+func (s *Service) pageCompare(r *http.Request) (web.Answer, error) {
+	v, err := s.runOf(r)
+	if err != nil {
+		return web.Answer{}, err
+	}
+	c := compared{detail: detail{View: v}}
+	err = s.DB.View(r.Context(), func(ctx context.Context, tx *db.Tx) error {
+		rs, err := db.All(ctx, tx, scan, `SELECT `+columns+` FROM run r WHERE r.workspace_id = $1 AND r.id <> $2 AND r.plan_object <> '' ORDER BY r.number DESC LIMIT $3`,
+			v.WorkspaceID, v.ID, comparable)
+		for _, x := range rs {
+			c.Choices = append(c.Choices, View{Run: x, Workspace: v.Workspace})
+		}
+		return err
+	})
+	if err != nil {
+		return web.Answer{}, err
+	}
+	with := core.ID(r.URL.Query().Get("with"))
+	if with == "" {
+		return web.Show(comparePage(c))
+	}
+	other, err := s.Get(r.Context(), with)
+	if err == nil && other.WorkspaceID != v.WorkspaceID {
+		err = core.Errorf(core.NotFound, "not found")
+	}
+	if err != nil {
+		return web.Answer{}, err
+	}
+	c.Other = &other
+	there := detail{View: other}
+	s.summarize(r.Context(), &c.detail, true)
+	s.summarize(r.Context(), &there, true)
+	switch {
+	case c.Summary == nil:
+		c.Fault = "The plan of #" + num(v.Number) + " cannot be read: " + orNone(c.SummaryFault)
+	case there.Summary == nil:
+		c.Fault = "The plan of #" + num(other.Number) + " cannot be read: " + orNone(there.SummaryFault)
+	default:
+		c.Diffs, c.Same = compare(c.Summary.Changes, there.Summary.Changes)
+	}
+	return web.Show(comparePage(c))
+}
+
+func orNone(fault string) string {
+	if fault == "" {
+		return "there is none."
+	}
+	return fault + "."
+}

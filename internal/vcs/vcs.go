@@ -1,0 +1,121 @@
+// Package vcs connects workspaces with repositories: pushes, tags and pull
+// requests become configuration versions and runs, and what comes of these is
+// told where the change was made.
+//
+// Everything is level-triggered. A server looks at each repository again and
+// again, and a webhook only has it look at once. What has changed becomes rows
+// (vcs_event), each worked off once, whoever of several servers does it; what
+// an event means for a workspace is one row (vcs_outcome), written with the run.
+package vcs
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"interlock/internal/account"
+	"interlock/internal/authz"
+	"interlock/internal/bus"
+	"interlock/internal/config"
+	"interlock/internal/core"
+	"interlock/internal/db"
+	"interlock/internal/outbound"
+	"interlock/internal/run"
+	"interlock/internal/secret"
+	"interlock/internal/vcs/forge"
+	"interlock/internal/vcs/git"
+	"interlock/internal/vcs/gitea"
+	"interlock/internal/vcs/github"
+	"interlock/internal/vcs/gitlab"
+	"interlock/internal/workspace"
+)
+
+// Service is what the APIs and the pages call.
+type Service struct {
+	DB         *db.DB
+	Box        *secret.Box
+	Bus        *bus.Bus
+	Runs       *run.Service
+	Configs    *config.Service
+	Workspaces *workspace.Service
+	Git        *git.Git
+	Outbound   *outbound.Client
+	Base       string        // the server's URL
+	Interval   time.Duration // between two looks at a repository
+
+	fresh atomic.Int64 // until when, in Unix nanoseconds, a new repository may be found
+}
+
+// A provider is a kind of connection.
+type provider struct {
+	name, label string
+	open        func(forge.Connection) (forge.Forge, error) // nil: plain git, by looking alone
+	suffix      string                                      // of the addresses that are cloned
+	user        string                                      // that goes with a token
+	commit      string                                      // path of a commit below its repository
+	pullRef     string                                      // of a pull request's commits, if not refs/pull/%d/head
+	compare     string                                      // and of two with ... between
+}
+
+// providers are those there are. Those without a forge of ours are looked at as
+// plain git: pushes and tags work, pull requests and statuses do not.
+func providers() []provider {
+	return []provider{
+		{name: "git", label: "Git"},
+		{name: "gitea", label: "Gitea", open: gitea.Open, suffix: ".git", user: "oauth2", commit: "/commit/", compare: "/compare/"},
+		{name: "forgejo", label: "Forgejo", open: gitea.Open, suffix: ".git", user: "oauth2", commit: "/commit/", compare: "/compare/"},
+		{name: "github", label: "GitHub", open: github.Open, suffix: ".git", user: "x-access-token", commit: "/commit/", compare: "/compare/"},
+		{name: "github_enterprise", label: "GitHub Enterprise", open: github.Open, suffix: ".git", user: "x-access-token", commit: "/commit/", compare: "/compare/"},
+		{name: "gitlab_hosted", label: "GitLab", open: gitlab.Open, pullRef: "refs/merge-requests/%d/head", suffix: ".git", user: "oauth2", commit: "/-/commit/", compare: "/-/compare/"},
+		{name: "gitlab_community_edition", label: "GitLab Community Edition", open: gitlab.Open, pullRef: "refs/merge-requests/%d/head", suffix: ".git", user: "oauth2", commit: "/-/commit/", compare: "/-/compare/"},
+		{name: "gitlab_enterprise_edition", label: "GitLab Enterprise Edition", open: gitlab.Open, pullRef: "refs/merge-requests/%d/head", suffix: ".git", user: "oauth2", commit: "/-/commit/", compare: "/-/compare/"},
+		{name: "bitbucket_hosted", label: "Bitbucket Cloud", suffix: ".git", user: "x-token-auth", commit: "/commits/"},
+		{name: "bitbucket_server", label: "Bitbucket Server", suffix: ".git"},
+		{name: "bitbucket_server_legacy", label: "Bitbucket Server (legacy)", suffix: ".git"},
+		{name: "bitbucket_data_center", label: "Bitbucket Data Center", suffix: ".git"},
+		{name: "ado_server", label: "Azure DevOps Server"},
+		{name: "ado_services", label: "Azure DevOps Services"},
+	}
+}
+
+// refOf is where the commits of a pull request are.
+func (p provider) refOf(number int64) string {
+	if p.pullRef != "" {
+		return fmt.Sprintf(p.pullRef, number)
+	}
+	return fmt.Sprintf("refs/pull/%d/head", number)
+}
+
+func providerOf(name string) (provider, bool) {
+	for _, p := range providers() {
+		if p.name == name {
+			return p, true
+		}
+	}
+	return provider{}, false
+}
+
+// label is what people call a provider.
+func label(name string) string {
+	p, _ := providerOf(name)
+	return p.label
+}
+
+// may checks that the subject of ctx manages the version control of an
+// organization.
+func may(ctx context.Context, tx *db.Tx, org core.ID) error {
+	have, err := authz.OrgRights(ctx, tx, org)
+	if err == nil && !have.Has(core.ManageVCS) {
+		err = authz.ErrHidden()
+	}
+	return err
+}
+
+func (s *Service) org(ctx context.Context, tx *db.Tx, name string) (account.Org, error) {
+	o, err := account.FindOrg(ctx, tx, name)
+	if err != nil {
+		return o, err
+	}
+	return o, may(ctx, tx, o.ID)
+}
