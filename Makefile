@@ -18,7 +18,7 @@ RACE := -race $(foreach p,sqlite/lib libc memory,-gcflags=modernc.org/$(p)=-race
 SEAL := CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o internal/executor/seal.bin ./cmd/seal
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo engine legacy deps generate fmt check lint vuln test test-short bench model chaos cover
+.PHONY: help build demo engine legacy deps generate fmt check lint vuln test test-short bench model chaos e2e-vcs cover
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -73,7 +73,9 @@ test: deps ## run all tests: both databases, real engines, old and new clients, 
 	INTERLOCK_TEST_TF012=$$(tools/legacy.sh tf012); \
 	INTERLOCK_TEST_PROVIDER=$$(tools/provider.sh); \
 	INTERLOCK_TEST_S3=$$(tools/s3.sh); \
-	export INTERLOCK_TEST_TOFU INTERLOCK_TEST_TF011 INTERLOCK_TEST_TF012 INTERLOCK_TEST_PROVIDER INTERLOCK_TEST_S3; \
+	INTERLOCK_TEST_GITEA=$$(tools/gitea.sh cached); \
+	INTERLOCK_TEST_OIDC=$$(tools/oidc.sh); \
+	export INTERLOCK_TEST_OIDC INTERLOCK_TEST_GITEA INTERLOCK_TEST_TOFU INTERLOCK_TEST_TF011 INTERLOCK_TEST_TF012 INTERLOCK_TEST_PROVIDER INTERLOCK_TEST_S3; \
 	command -v terraform >/dev/null || export INTERLOCK_ENGINE_PATH=$$INTERLOCK_TEST_TOFU; \
 	nice tools/with-postgres.sh $(GO) test -tags seal $(RACE) -timeout 18m $(ARGS) $(PKG)
 	@if [ -z "$(ARGS)" ] && [ "$(PKG)" = ./... ]; then $(MAKE) conformance CONFORMANCE=-quick; fi
@@ -93,6 +95,12 @@ model: ## walk 100,000 random steps beside the reference model of a run's life
 chaos: ## run the long crash and failure tests (TestChaos...)
 	@$(SEAL)
 	@set -e; INTERLOCK_TEST_S3=$$(tools/s3.sh); export INTERLOCK_TEST_S3; INTERLOCK_TEST_CHAOS=1 tools/with-postgres.sh $(GO) test -tags seal -run '^TestChaos' -count 1 -timeout 240m -v $(ARGS) $(PKG)
+
+e2e-vcs: ## run the tests of version control against a real forge, which is built once (minutes)
+	@$(SEAL)
+	@set -e; INTERLOCK_TEST_GITEA=$$(tools/gitea.sh); export INTERLOCK_TEST_GITEA; \
+	command -v terraform >/dev/null || export INTERLOCK_ENGINE_PATH=$$(tools/engine.sh); \
+	$(GO) test -tags seal -run 'Forge' -count 1 -v -timeout 10m $(ARGS) ./internal/vcs
 
 cover: ## measure what the tests cover, all packages together
 	tools/with-postgres.sh $(GO) test -coverpkg ./internal/... -coverprofile coverage.out $(ARGS) $(PKG)

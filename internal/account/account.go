@@ -14,6 +14,7 @@ import (
 	"interlock/internal/core"
 	"interlock/internal/db"
 	"interlock/internal/secret"
+	"interlock/internal/web/ui"
 )
 
 // Service is what the APIs, the pages and the other parts of the platform
@@ -27,6 +28,9 @@ type Service struct {
 	OrgCreated []func(context.Context, *db.Tx, core.ID) error
 	// OrgDeleting may refuse the deletion of an organization.
 	OrgDeleting []func(context.Context, *db.Tx, core.ID) error
+
+	// SignInWays tells of ways to sign in besides the password.
+	SignInWays func(context.Context) ([]ui.Way, error)
 
 	logins limiter
 	cache  tokenCache

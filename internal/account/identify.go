@@ -57,10 +57,11 @@ type presented struct {
 	org       core.ID
 	workspace core.ID
 	siteAdmin bool
+	factor    bool // has a second factor, or needs none for a token
 }
 
 func scanPresented(r db.Row) (p presented, err error) {
-	return p, r.Scan(append(p.fields(), &p.found, &p.name, &p.org, &p.workspace, &p.siteAdmin)...)
+	return p, r.Scan(append(p.fields(), &p.found, &p.name, &p.org, &p.workspace, &p.siteAdmin, &p.factor)...)
 }
 
 // Identify tells who presents a token, in one query by its hash. An agent's
@@ -75,13 +76,19 @@ func (s *Service) Identify(ctx context.Context, token string) (core.Subject, err
 	err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) (err error) {
 		p, err = db.One(ctx, tx, scanPresented, `
 			SELECT `+tokenColumns+`, COALESCE(u.id, t.id, o.id, r.id, '') <> '', COALESCE(u.username, t.name, o.name, r.id, ''),
-				COALESCE(t.org_id, o.id, r.org_id, ''), COALESCE(r.workspace_id, ''), COALESCE(u.site_admin, false)
+				COALESCE(t.org_id, o.id, r.org_id, ''), COALESCE(r.workspace_id, ''), COALESCE(u.site_admin, false),
+				EXISTS (SELECT 1 FROM user_totp f WHERE f.user_id = u.id AND f.confirmed_at IS NOT NULL)
 			FROM api_token a
 			LEFT JOIN app_user u ON a.kind = 'user' AND u.id = a.owner_id AND u.suspended = false
 			LEFT JOIN team t ON a.kind = 'team' AND t.id = a.owner_id AND NOT EXISTS (SELECT 1 FROM organization x WHERE x.id = t.org_id AND x.disabled)
 			LEFT JOIN organization o ON a.kind IN ('organization', 'audit') AND o.id = a.owner_id AND o.disabled = false
 			LEFT JOIN run r ON a.kind = 'run' AND r.id = a.owner_id AND r.ended_at IS NULL
 			WHERE a.hash = $1`, hash)
+		if err != nil || p.factor || p.Kind != core.UserKind {
+			return err
+		}
+		site, err := SiteOf(ctx, tx)
+		p.factor = !site.FactorForTokens
 		return err
 	})
 	if core.KindOf(err) == core.NotFound || err == nil && (!p.found || p.ExpiresAt != nil && !now.Before(*p.ExpiresAt)) {
@@ -90,7 +97,7 @@ func (s *Service) Identify(ctx context.Context, token string) (core.Subject, err
 	if err != nil {
 		return core.Subject{}, err
 	}
-	sub := core.Subject{Kind: p.Kind, ID: p.OwnerID, TokenID: p.ID, Name: p.name, OrgID: p.org, Workspace: p.workspace, SiteAdmin: p.siteAdmin}
+	sub := core.Subject{Kind: p.Kind, ID: p.OwnerID, TokenID: p.ID, Name: p.name, OrgID: p.org, Workspace: p.workspace, SiteAdmin: p.siteAdmin, OneFactor: p.Kind == core.UserKind && !p.factor}
 	if p.Kind != core.RunKind {
 		until := now.Add(tokenTTL)
 		if p.ExpiresAt != nil && p.ExpiresAt.Before(until) {

@@ -62,3 +62,14 @@ func (l *limiter) prove(account, from string) {
 	}
 	l.proven[[2]string{account, from}] = true
 }
+
+// codeBurst is how many codes of a second factor may be tried at once. Whoever
+// tries them knows the password already, from wherever they come.
+const codeBurst = 10
+
+// allowCode reports whether another code of a user's may be tried now.
+func (l *limiter) allowCode(user string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.take("code "+user, codeBurst)
+}

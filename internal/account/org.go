@@ -41,6 +41,7 @@ type OrgSettings struct {
 	DefaultMode           string // remote, local or agent
 	DefaultPool           core.ID
 	UserTokens            bool // tokens of users are taken here
+	TwoFactor             bool // pages are for those who sign in with a second factor
 }
 
 func defaultSettings() OrgSettings {
@@ -49,13 +50,13 @@ func defaultSettings() OrgSettings {
 
 const orgColumns = `o.id, o.name, o.email, o.personal, o.created_at, o.updated_at,
 	o.force_delete, o.session_timeout, o.session_remember, o.cost_estimation, o.assessments_enforced, o.send_passing, o.aggregated_status,
-	o.speculative_management, o.owners_saml_role, o.default_mode, o.default_pool_id, o.user_tokens, o.retention_id, o.retention_days,
+	o.speculative_management, o.owners_saml_role, o.default_mode, o.default_pool_id, o.user_tokens, o.two_factor, o.retention_id, o.retention_days,
 	COALESCE((SELECT min(p.id) FROM project p WHERE p.org_id = o.id AND p.is_default), '')`
 
 func scanOrg(r db.Row) (o Org, err error) {
 	return o, r.Scan(&o.ID, &o.Name, &o.Email, &o.Personal, &o.CreatedAt, &o.UpdatedAt,
 		&o.ForceDelete, &o.SessionTimeout, &o.SessionRemember, &o.CostEstimation, &o.AssessmentsEnforced, &o.SendPassing, &o.AggregatedStatus,
-		&o.SpeculativeManagement, &o.OwnersSAMLRole, &o.DefaultMode, &o.DefaultPool, &o.UserTokens, &o.Retention.ID, &o.Retention.Days, &o.DefaultProject)
+		&o.SpeculativeManagement, &o.OwnersSAMLRole, &o.DefaultMode, &o.DefaultPool, &o.UserTokens, &o.TwoFactor, &o.Retention.ID, &o.Retention.Days, &o.DefaultProject)
 }
 
 // maxText bounds single-line texts that have no tighter rule, in bytes.
@@ -129,11 +130,11 @@ func (s *Service) addOrg(ctx context.Context, tx *db.Tx, o Org, owner core.ID) (
 func saveOrg(ctx context.Context, tx *db.Tx, o Org) error {
 	_, err := tx.Exec(ctx, `UPDATE organization SET name = $2, name_key = $3, email = $4, updated_at = $5,
 			force_delete = $6, session_timeout = $7, session_remember = $8, cost_estimation = $9, assessments_enforced = $10, send_passing = $11,
-			aggregated_status = $12, speculative_management = $13, owners_saml_role = $14, default_mode = $15, default_pool_id = $16, user_tokens = $17
+			aggregated_status = $12, speculative_management = $13, owners_saml_role = $14, default_mode = $15, default_pool_id = $16, user_tokens = $17, two_factor = $18
 		WHERE id = $1`,
 		o.ID, o.Name, key(o.Name), o.Email, tx.Now(),
 		o.ForceDelete, o.SessionTimeout, o.SessionRemember, o.CostEstimation, o.AssessmentsEnforced, o.SendPassing,
-		o.AggregatedStatus, o.SpeculativeManagement, o.OwnersSAMLRole, o.DefaultMode, o.DefaultPool, o.UserTokens)
+		o.AggregatedStatus, o.SpeculativeManagement, o.OwnersSAMLRole, o.DefaultMode, o.DefaultPool, o.UserTokens, o.TwoFactor)
 	return taken(err)
 }
 

@@ -58,7 +58,7 @@ func orgResource(o Org, have core.Right) jsonapi.Resource {
 		}
 		return &n
 	}
-	a := orgAttributes{Name: o.Name, ExternalID: o.ID, CreatedAt: o.CreatedAt, Email: o.Email, CollaboratorPolicy: "password",
+	a := orgAttributes{Name: o.Name, ExternalID: o.ID, CreatedAt: o.CreatedAt, Email: o.Email, CollaboratorPolicy: policyWord(o.TwoFactor),
 		SessionTimeout: minutes(o.SessionTimeout), SessionRemember: minutes(o.SessionRemember), CostEstimation: o.CostEstimation, ForceDelete: o.ForceDelete,
 		FairQueue: true, AssessmentsEnforced: o.AssessmentsEnforced, SendPassing: o.SendPassing, AggregatedStatus: o.AggregatedStatus,
 		SpeculativeManagement: o.SpeculativeManagement, UserTokens: o.UserTokens, TwoFactorConformant: true, DefaultMode: o.DefaultMode, Testable: unlimited,
@@ -161,10 +161,20 @@ func (in *orgInput) apply(o *Org, rels jsonapi.Rels) error {
 	if _, given := rels["default-agent-pool"]; given {
 		o.DefaultPool = rels.ID("default-agent-pool")
 	}
-	if in.CollaboratorPolicy.Set && in.CollaboratorPolicy.Value != "password" {
-		return core.Errorf(core.Invalid, "can only be password: this installation has no second factor").InField("collaborator-auth-policy")
+	if in.CollaboratorPolicy.Set {
+		if v := in.CollaboratorPolicy.Value; !in.CollaboratorPolicy.Null && v != policyWord(true) && v != policyWord(false) {
+			return core.Errorf(core.Invalid, "must be password or two_factor_mandatory").InField("collaborator-auth-policy")
+		}
+		o.TwoFactor = in.CollaboratorPolicy.Value == policyWord(true)
 	}
 	return nil
+}
+
+func policyWord(twoFactor bool) string {
+	if twoFactor {
+		return "two_factor_mandatory"
+	}
+	return "password"
 }
 
 func (s *Service) v2CreateOrg(r *http.Request) (*jsonapi.Doc, error) {
@@ -232,7 +242,7 @@ var entitlements = map[string]any{
 	"policy-mandatory-enforcement-limit": nil, "policy-set-limit": nil, "private-module-registry": true,
 	"private-policy-agents": false, "private-vcs": false, "run-task-limit": nil, "run-task-mandatory-enforcement-limit": nil,
 	"run-task-workspace-limit": nil, "run-tasks": false, "sentinel": false, "sso": false, "user-limit": nil,
-	"vcs-integrations": false, "versioned-policy-set-limit": nil, "usage-reporting": false,
+	"vcs-integrations": true, "versioned-policy-set-limit": nil, "usage-reporting": false,
 }
 
 func (s *Service) v2Entitlements(r *http.Request) (*jsonapi.Doc, error) {

@@ -1,11 +1,13 @@
 package account
 
 import (
+	"context"
 	"net/http"
 	"net/url"
 
 	"interlock/internal/authz"
 	"interlock/internal/core"
+	"interlock/internal/db"
 	"interlock/internal/jsonapi"
 	"interlock/internal/web"
 	"interlock/internal/web/ui"
@@ -21,6 +23,7 @@ func (s *Service) pages(rt *web.Router) {
 	rt.Page("GET /app/organizations", s.pageOrgs)
 	rt.Page("POST /app/organizations", s.pageCreateOrg)
 	s.selfPages(rt)
+	s.factorPages(rt)
 	s.orgPages(rt)
 	s.teamPages(rt)
 }
@@ -46,7 +49,15 @@ func (s *Service) pageSignIn(r *http.Request) (web.Answer, error) {
 	if err != nil {
 		return web.Answer{}, err
 	}
-	return web.Show(signIn(ui.Fill("next", next), setup != ""))
+	ways, err := s.ways(r)
+	return web.Answer{Page: signIn(ui.Fill("next", next), setup != "", ways)}, err
+}
+
+func (s *Service) ways(r *http.Request) ([]ui.Way, error) {
+	if s.SignInWays == nil {
+		return nil, nil
+	}
+	return s.SignInWays(r.Context())
 }
 
 func (s *Service) pageSignedIn(r *http.Request) (web.Answer, error) {
@@ -57,7 +68,8 @@ func (s *Service) pageSignedIn(r *http.Request) (web.Answer, error) {
 		if core.KindOf(err) == core.TooMany {
 			code = http.StatusTooManyRequests
 		}
-		return web.Answer{Page: signIn(ui.Refused(url.Values{"login": {r.PostFormValue("login")}, "next": {next}}, err), false), Status: code}, nil
+		ways, werr := s.ways(r)
+		return web.Answer{Page: signIn(ui.Refused(url.Values{"login": {r.PostFormValue("login")}, "next": {next}}, err), false, ways), Status: code}, werr
 	}
 	if err != nil {
 		return web.Answer{}, err
@@ -65,14 +77,32 @@ func (s *Service) pageSignedIn(r *http.Request) (web.Answer, error) {
 	return s.enter(r, u, next)
 }
 
-// enter begins a session, and ends the one that the browser had before.
-func (s *Service) enter(r *http.Request, u User, next string) (web.Answer, error) {
+// enter lets somebody in who has shown who they are; whoever has a second factor
+// is asked for that first.
+func (s *Service) enter(r *http.Request, u User, next string) (a web.Answer, err error) {
+	second := false
+	err = s.DB.View(r.Context(), func(ctx context.Context, tx *db.Tx) error {
+		second, err = needsCode(ctx, tx, u.ID)
+		return err
+	})
+	if err != nil {
+		return a, err
+	}
+	if !second {
+		return s.begin(r, u, next, false)
+	}
+	token, err := s.beginStep(r.Context(), u, next)
+	return web.Answer{Goto: "/signin/code", Cookie: step(token, int(stepLife.Seconds()))}, err
+}
+
+// begin begins a session, and ends the one that the browser had before.
+func (s *Service) begin(r *http.Request, u User, next string, proven bool) (web.Answer, error) {
 	if c, err := r.Cookie(web.SessionCookie); err == nil && c.Value != "" {
 		if err := s.End(r.Context(), c.Value); err != nil {
 			return web.Answer{}, err
 		}
 	}
-	c, err := s.Begin(r.Context(), u, r.UserAgent())
+	c, err := s.Begin(r.Context(), u, r.UserAgent(), proven)
 	return web.Answer{Goto: next, Cookie: c}, err
 }
 

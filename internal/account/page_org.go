@@ -162,7 +162,7 @@ func minutes(n int64) string {
 
 func storedOrg(o Org) ui.Form {
 	return ui.Fill("name", o.Name, "email", o.Email, "default-execution-mode", o.DefaultMode, "default-agent-pool", string(o.DefaultPool),
-		"allow-force-delete", ui.Bool(o.ForceDelete), "user-tokens", ui.Bool(o.UserTokens),
+		"allow-force-delete", ui.Bool(o.ForceDelete), "user-tokens", ui.Bool(o.UserTokens), "two-factor", ui.Bool(o.TwoFactor),
 		"session-timeout", minutes(o.SessionTimeout), "session-remember", minutes(o.SessionRemember))
 }
 
@@ -211,6 +211,11 @@ func (s *Service) pageUpdateOrg(r *http.Request) (web.Answer, error) {
 			o.DefaultPool = core.ID(r.PostFormValue("default-agent-pool"))
 		}
 		o.ForceDelete, o.UserTokens = r.PostFormValue("allow-force-delete") == "true", r.PostFormValue("user-tokens") == "true"
+		if demand := r.PostFormValue("two-factor") == "true"; demand != o.TwoFactor {
+			if o.TwoFactor = demand; demand && authz.Subject(r.Context()).OneFactor {
+				return core.Errorf(core.Invalid, "would lock you out: switch on your own second factor first, on the page Two-factor of your account").InField("two-factor")
+			}
+		}
 		if o.SessionTimeout, err = number(r, "session-timeout"); err != nil {
 			return err
 		}

@@ -69,7 +69,7 @@ func (s *Service) pageUpdatePassword(r *http.Request) (web.Answer, error) {
 	if err != nil {
 		return web.Answer{}, err
 	}
-	c, err := s.Begin(r.Context(), u, r.UserAgent())
+	c, err := s.Begin(r.Context(), u, r.UserAgent(), !authz.Subject(r.Context()).OneFactor)
 	return web.Answer{Goto: "/app/account?saved=password", Cookie: c}, err
 }
 

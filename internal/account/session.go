@@ -21,15 +21,16 @@ const (
 )
 
 // Begin starts a session for u and returns the cookie that carries it. Each
-// sign-in has an id of its own, so that none can be planted beforehand.
-func (s *Service) Begin(ctx context.Context, u User, agent string) (*http.Cookie, error) {
+// sign-in has an id of its own, so that none can be planted beforehand. proven
+// says that there was a second factor.
+func (s *Service) Begin(ctx context.Context, u User, agent string, proven bool) (*http.Cookie, error) {
 	id := secret.NewToken(43)
 	if len(agent) > 200 {
 		agent = agent[:200]
 	}
 	err := s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
-		_, err := tx.Exec(ctx, `INSERT INTO session (hash, user_id, created_at, seen_at, expires_at, agent) VALUES ($1, $2, $3, $3, $4, $5)`,
-			s.Box.HashToken(id), u.ID, tx.Now(), tx.Now().Add(sessionMax), agent)
+		_, err := tx.Exec(ctx, `INSERT INTO session (hash, user_id, created_at, seen_at, expires_at, agent, proven) VALUES ($1, $2, $3, $3, $4, $5, $6)`,
+			s.Box.HashToken(id), u.ID, tx.Now(), tx.Now().Add(sessionMax), agent, proven)
 		return err
 	})
 	return &http.Cookie{Name: web.SessionCookie, Value: id, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode, MaxAge: int(sessionMax.Seconds())}, err
@@ -52,8 +53,8 @@ func (s *Service) IdentifySession(ctx context.Context, id string) (sub core.Subj
 	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
 		sub, err = db.One(ctx, tx, func(r db.Row) (x core.Subject, err error) {
 			x.Kind = core.UserKind
-			return x, r.Scan(&x.ID, &x.Name, &x.SiteAdmin, &seen, &began, &timeout, &remember)
-		}, `SELECT u.id, u.username, u.site_admin, s.seen_at, s.created_at,
+			return x, r.Scan(&x.ID, &x.Name, &x.SiteAdmin, &x.OneFactor, &seen, &began, &timeout, &remember)
+		}, `SELECT u.id, u.username, u.site_admin, s.proven = false, s.seen_at, s.created_at,
 				COALESCE((SELECT min(o.session_timeout) FROM organization o JOIN org_member m ON m.org_id = o.id WHERE m.user_id = u.id AND o.session_timeout > 0), 0),
 				COALESCE((SELECT min(o.session_remember) FROM organization o JOIN org_member m ON m.org_id = o.id WHERE m.user_id = u.id AND o.session_remember > 0), 0)
 			FROM session s JOIN app_user u ON u.id = s.user_id

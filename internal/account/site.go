@@ -20,10 +20,11 @@ type Site struct {
 	LimitOrgs        bool `json:"limit_orgs"`
 	MaxOrgs          int  `json:"max_orgs"` // that one user owns
 	LimitWorkspaces  bool `json:"limit_workspaces"`
-	MaxWorkspaces    int  `json:"max_workspaces"` // of an organization without a limit of its own
-	PlanLimit        int  `json:"plan_limit"`     // seconds
-	ApplyLimit       int  `json:"apply_limit"`    // seconds
-	ShareState       bool `json:"share_state"`    // new workspaces let the runs of their organization read their state
+	MaxWorkspaces    int  `json:"max_workspaces"`    // of an organization without a limit of its own
+	PlanLimit        int  `json:"plan_limit"`        // seconds
+	ApplyLimit       int  `json:"apply_limit"`       // seconds
+	FactorForTokens  bool `json:"factor_for_tokens"` // where a second factor is demanded, tokens of users without one are refused too
+	ShareState       bool `json:"share_state"`       // new workspaces let the runs of their organization read their state
 }
 
 func defaultSite() Site {

@@ -62,7 +62,15 @@ func (s *Service) v2Account(r *http.Request) (*jsonapi.Doc, error) {
 	switch sub.Kind {
 	case core.UserKind:
 		u, err := s.UserByID(r.Context(), sub.ID)
-		return jsonapi.One(userResource(u, true)), err
+		if err != nil {
+			return nil, err
+		}
+		f, err := s.Factor(r.Context())
+		doc := userResource(u, true)
+		a := doc.Attributes.(userAttributes)
+		a.TwoFactor = map[string]bool{"enabled": f.On, "verified": f.On}
+		doc.Attributes = a
+		return jsonapi.One(doc), err
 	case core.TeamKind, core.OrgKind:
 		return jsonapi.One(userResource(User{ID: sub.ID, Username: "api-" + string(sub.Kind) + "_" + sub.Name, Service: true}, false)), nil
 	}

@@ -114,7 +114,7 @@ func usersPage(us []account.AdminUser, total int64, p jsonapi.Page, q url.Values
 				}()
 			}
 			ctx = templ.InitializeContext(ctx)
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 1, "<div class=\"title\"><h1>Users of this installation</h1></div><form class=\"inline card\" role=\"search\">")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 1, "<div class=\"title\"><h1>Users of this installation</h1><a class=\"button\" href=\"/site/sso\">Single sign-on</a></div><form class=\"inline card\" role=\"search\">")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

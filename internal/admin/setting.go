@@ -25,6 +25,7 @@ type generalAttributes struct {
 	ApplyTimeout     string `json:"apply-timeout"`
 	PlanTimeout      string `json:"plan-timeout"`
 	ShareState       bool   `json:"default-remote-state-access"`
+	FactorForTokens  bool   `json:"two-factor-for-tokens"`
 }
 
 func generalDoc(v account.Site) *jsonapi.Doc {
@@ -32,7 +33,7 @@ func generalDoc(v account.Site) *jsonapi.Doc {
 	return jsonapi.One(jsonapi.Resource{ID: "general", Type: "general-settings", Attributes: generalAttributes{
 		LimitOrgCreation: v.LimitOrgCreation, RateLimited: v.RateLimited, RateLimit: v.RateLimit, LimitOrgs: v.LimitOrgs, MaxOrgs: v.MaxOrgs,
 		LimitWorkspaces: v.LimitWorkspaces, MaxWorkspaces: v.MaxWorkspaces, WorkerApply: apply, WorkerPlan: plan, ApplyTimeout: apply, PlanTimeout: plan,
-		ShareState: v.ShareState,
+		ShareState: v.ShareState, FactorForTokens: v.FactorForTokens,
 	}, Links: map[string]any{"self": "/api/v2/admin/general-settings"}})
 }
 
@@ -62,6 +63,7 @@ func (s *Service) updateGeneral(r *http.Request) (*jsonapi.Doc, error) {
 		ApplyTimeout     jsonapi.Opt[string] `json:"apply-timeout"`
 		PlanTimeout      jsonapi.Opt[string] `json:"plan-timeout"`
 		ShareState       jsonapi.Opt[bool]   `json:"default-remote-state-access"`
+		FactorForTokens  jsonapi.Opt[bool]   `json:"two-factor-for-tokens"`
 	}
 	if _, err := jsonapi.Decode(r.Body, "general-settings", &in); err != nil {
 		return nil, err
@@ -75,6 +77,7 @@ func (s *Service) updateGeneral(r *http.Request) (*jsonapi.Doc, error) {
 		given(in.LimitWorkspaces, &v.LimitWorkspaces)
 		given(in.MaxWorkspaces, &v.MaxWorkspaces)
 		given(in.ShareState, &v.ShareState)
+		given(in.FactorForTokens, &v.FactorForTokens)
 		for _, l := range []struct {
 			o     jsonapi.Opt[string]
 			field string

@@ -18,7 +18,11 @@ type workspaceAttributes struct {
 }
 
 func workspaceResource(w workspace.Workspace) jsonapi.Resource {
-	return jsonapi.Resource{ID: string(w.ID), Type: "workspaces", Attributes: workspaceAttributes{Name: w.Name, Locked: w.Lock.Held()},
+	a := workspaceAttributes{Name: w.Name, Locked: w.Lock.Held()}
+	if w.Repo.Connected() {
+		a.VCSRepo = map[string]any{"identifier": w.Repo.Identifier}
+	}
+	return jsonapi.Resource{ID: string(w.ID), Type: "workspaces", Attributes: a,
 		Relationships: map[string]jsonapi.Rel{"organization": jsonapi.To("organizations", w.OrgName), "current-run": jsonapi.To("runs", w.CurrentRunID)},
 		Links:         map[string]any{"self": "/api/v2/admin/workspaces/" + string(w.ID)}}
 }

@@ -38,10 +38,14 @@ import (
 	"interlock/internal/run"
 	"interlock/internal/runner"
 	"interlock/internal/runtrigger"
+	"interlock/internal/schedule"
 	"interlock/internal/secret"
 	"interlock/internal/sshkey"
+	"interlock/internal/sso"
 	"interlock/internal/state"
 	"interlock/internal/variable"
+	"interlock/internal/vcs"
+	"interlock/internal/vcs/git"
 	"interlock/internal/web"
 	"interlock/internal/web/ui"
 	"interlock/internal/workspace"
@@ -67,6 +71,7 @@ type Server struct {
 	notify     *notify.Service
 	exports    *planexport.Service
 	queue      *jobs.Queue
+	vcs        *vcs.Service
 
 	catalog *executor.Catalog
 	exec    *executor.Executor
@@ -248,6 +253,14 @@ func (s *Server) wire(ctx context.Context) error {
 	s.notify = &notify.Service{DB: s.db, Box: s.box, Bus: s.bus, Outbound: outbound.New(s.cfg.OutboundAllow), Base: s.URL, Mail: s.accounts.SendMail}
 	s.exports = &planexport.Service{DB: s.db, Blobs: s.blobs, Signer: s.signer, Runs: s.runs}
 
+	out := outbound.New(s.cfg.OutboundAllow)
+	s.vcs = &vcs.Service{DB: s.db, Box: s.box, Bus: s.bus, Runs: s.runs, Configs: s.configs, Workspaces: s.workspaces, Outbound: out, Base: s.URL, Interval: s.cfg.VCSInterval,
+		Git: &git.Git{Outbound: out, Local: s.cfg.VCSLocal, Root: filepath.Join(s.cfg.DataDir, "git")}}
+	if err := s.vcs.Git.Prepare(); err != nil {
+		return err
+	}
+	s.workspaces.Connect = s.vcs.Connect
+
 	// Facts that lower floors tell to higher ones.
 	s.accounts.OrgCreated = append(s.accounts.OrgCreated, workspace.AddDefaultProject)
 	s.accounts.OrgDeleting = append(s.accounts.OrgDeleting, s.runs.OrgDeleting)
@@ -259,6 +272,7 @@ func (s *Server) wire(ctx context.Context) error {
 	s.workspaces.Changed = s.lookAgain
 	s.workspaces.Include = map[string]workspace.Includer{
 		"current_run": s.runs.CurrentRuns, "current_run.plan": s.runs.CurrentPlans, "outputs": s.states.CurrentOutputs,
+		"current_configuration_version": s.configs.CurrentVersions, "current_configuration_version.ingress_attributes": s.configs.CurrentIngress,
 		"current-state-version": s.states.CurrentVersions, "current_state_version": s.states.CurrentVersions,
 	}
 	s.workspaces.AgentPool = agentpool.Usable
@@ -273,7 +287,8 @@ func (s *Server) wire(ctx context.Context) error {
 	s.runs.AfterApplied = append(s.runs.AfterApplied, triggers.Queue)
 	destroyer := &autodestroy.Service{DB: s.db, Runs: s.runs}
 	s.runs.AfterApplied = append(s.runs.AfterApplied, destroyer.Sweep)
-	s.runs.Sweeps = append(s.runs.Sweeps, triggers.Queue, destroyer.Sweep)
+	planner := &schedule.Service{DB: s.db, Runs: s.runs}
+	s.runs.Sweeps = append(s.runs.Sweeps, triggers.Queue, destroyer.Sweep, planner.Sweep)
 
 	site := &admin.Service{DB: s.db, Accounts: s.accounts, Workspaces: s.workspaces, Runs: s.runs, Installed: s.catalog.Installed,
 		LookAgain: func() { s.bus.Publish(run.DispatchTopic) }}
@@ -293,6 +308,8 @@ func (s *Server) wire(ctx context.Context) error {
 		Root: filepath.Join(s.cfg.DataDir, "tests"), Grace: s.cfg.ShutdownGrace}
 	pools := &agentpool.Service{DB: s.db, Accounts: s.accounts}
 	s.runs.Sweeps = append(s.runs.Sweeps, pools.Sweep)
+	doors := &sso.Service{DB: s.db, Box: s.box, Accounts: s.accounts, Outbound: outbound.New(s.cfg.OutboundAllow), Base: s.URL}
+	s.accounts.SignInWays = doors.Ways
 	rt := web.NewRouter(s.accounts.Identify, s.accounts.IdentifySession, strings.HasPrefix(s.URL, "https:"), s.metrics.observe)
 	rt.KeepBy(s.db.Version)
 	rt.LimitRate(s.accounts.RateLimit)
@@ -302,10 +319,10 @@ func (s *Server) wire(ctx context.Context) error {
 	})
 	for _, f := range []interface{ Routes(*web.Router) }{
 		s.accounts, s.workspaces, s.variables, s.configs, s.states, s.runs, s.notify, s.exports,
-		&login.Service{DB: s.db, Box: s.box, Accounts: s.accounts},
+		&login.Service{DB: s.db, Box: s.box, Accounts: s.accounts}, doors,
 		modules, tests,
 		pools, &runner.Gate{Runs: s.runs, Configs: s.configs, States: s.states, SSHKey: keys.OfWorkspace, Bus: s.bus, Pools: pools},
-		keys, triggers,
+		keys, triggers, planner, s.vcs,
 		site, web.Static{}, s.metrics, health{s}, newMeta(s.cfg.IPRanges),
 	} {
 		f.Routes(rt)
@@ -400,6 +417,8 @@ func (s *Server) serve(ctx context.Context, ready func(*Server)) error {
 		return err
 	}
 	go func() { _ = s.notify.Run(work) }()
+	watched := make(chan struct{})
+	go func() { defer close(watched); s.vcs.Run(work) }()
 	tested := make(chan struct{})
 	go func() {
 		defer close(tested)
@@ -424,6 +443,7 @@ func (s *Server) serve(ctx context.Context, ready func(*Server)) error {
 	stopWork()
 	err = errors.Join(err, <-worked)
 	<-tested
+	<-watched
 	end, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	if qerr := s.queue.Stop(end); qerr != nil {

@@ -22,7 +22,9 @@ import (
 	"interlock/internal/retention"
 	"interlock/internal/run"
 	"interlock/internal/runtrigger"
+	"interlock/internal/schedule"
 	"interlock/internal/secret"
+	"interlock/internal/vcs"
 )
 
 // fileCommand reads what the commands on a backup have in common: FILE, which
@@ -263,7 +265,7 @@ func endWhatWas(ctx context.Context, d *db.DB, blobs *blob.Store, box *secret.Bo
 	if runs, err = rs.Restored(ctx); err != nil {
 		return runs, err
 	}
-	for _, f := range []func(context.Context, *db.Tx) error{account.Restored, runtrigger.Restored, moduletest.Restored} {
+	for _, f := range []func(context.Context, *db.Tx) error{account.Restored, runtrigger.Restored, moduletest.Restored, vcs.Restored, schedule.Restored} {
 		if err := d.Do(ctx, f); err != nil {
 			return runs, err
 		}

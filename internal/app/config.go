@@ -42,6 +42,8 @@ type Config struct {
 	ShutdownGrace time.Duration
 	IPRanges      []string
 	OutboundAllow []netip.Prefix // private networks that may be called for users
+	VCSInterval   time.Duration  // between two looks at a repository
+	VCSLocal      []string       // directories whose repositories may be cloned
 	LogFormat     string
 	LogLevel      string
 
@@ -210,9 +212,30 @@ func settings() []setting {
 			}
 			return nil
 		}},
-		{"outbound-allow", "", "private networks that notifications may call, as 10.1.0.0/16,127.0.0.1 (default: none)", func(c *Config, v string) (err error) {
+		{"outbound-allow", "", "private networks that notifications may call and repositories be in, as 10.1.0.0/16,127.0.0.1 (default: none)", func(c *Config, v string) (err error) {
 			if c.OutboundAllow, err = outbound.ParseAllow(v); err != nil {
 				return errors.New("allowed: addresses and networks, separated by commas, as 10.1.0.0/16,127.0.0.1")
+			}
+			return nil
+		}},
+		{"vcs-poll-interval", "30s", "how often repositories are looked at; a webhook has them looked at once", func(c *Config, v string) error {
+			d, err := time.ParseDuration(v)
+			if err != nil || d < time.Second || d > 24*time.Hour {
+				return errors.New("allowed: a duration from 1s to 24h")
+			}
+			c.VCSInterval = d
+			return nil
+		}},
+		{"vcs-local", "", "directories of this machine whose Git repositories may be named as file:// addresses, with commas between (default: none)", func(c *Config, v string) error {
+			c.VCSLocal = nil
+			for dir := range strings.SplitSeq(v, ",") {
+				if dir = strings.TrimSpace(dir); dir == "" {
+					continue
+				}
+				if !filepath.IsAbs(dir) {
+					return errors.New("allowed: absolute paths, separated by commas")
+				}
+				c.VCSLocal = append(c.VCSLocal, filepath.Clean(dir))
 			}
 			return nil
 		}},

@@ -12,6 +12,7 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -19,6 +20,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -344,7 +346,7 @@ func TestCanary(t *testing.T) {
 		guess := h.plant("a wrong password", random(32))
 		stale := h.plant("an unknown token", random(32))
 
-		h.s = newServer(t, dsn, "--log-level=debug", "--log-format=json", "--shutdown-grace=30s")
+		h.s = newServer(t, dsn, "--outbound-allow=127.0.0.1", "--vcs-poll-interval=1s", "--log-level=debug", "--log-format=json", "--shutdown-grace=30s")
 		s := h.s
 		s.stop(t, 10*time.Second)
 		s.env = append(os.Environ(), "INTERLOCK_ADMIN_USERNAME="+adminName, "INTERLOCK_ADMIN_PASSWORD="+pass.value, "INTERLOCK_ADMIN_EMAIL=chief@example.com", "INTERLOCK_ADMIN_TOKEN="+admin.value)
@@ -403,6 +405,7 @@ func TestCanary(t *testing.T) {
 			user.do(t, "POST", vars, servertest.Doc("vars", map[string]any{"key": 7, "value": []string{declared.value}}))
 			browser.do(t, "POST", fmt.Sprintf("/app/%s/canary%d/variables", adminName, i), url.Values{"key": {"x y"}, "value": {declared.value}, "sensitive": {"true"}})
 		}
+		vcs, vcsPages := h.forge(t, user, browser)
 		configure := func(w, tf string) {
 			cv := one(t, user.must(t, "POST", "/api/v2/workspaces/"+w+"/configuration-versions", servertest.Doc("configuration-versions", map[string]any{"auto-queue-runs": false})))
 			up := cv.Str("upload-url")
@@ -481,6 +484,7 @@ check "said" {
 		starts := []string{"/api/v2/account/details", "/api/v2/organizations", "/api/v2/users/" + me.ID + "/authentication-tokens", "/api/v1/terraform/state", "/api/v1/user/" + adminName,
 			"/metrics", "/readyz", "/healthz", "/api/v2/organizations/" + adminName + "/workspaces", "/api/v2/organizations/" + adminName + "/runs", "/api/v2/organizations/" + adminName + "/runs/queue"}
 		pages := []string{"/", "/app/organizations", "/app/account", "/app/" + adminName}
+		starts, pages = append(starts, vcs...), append(pages, vcsPages...)
 		for i, w := range ws {
 			name := fmt.Sprintf("canary%d", i)
 			at := "/api/v2/workspaces/" + w
@@ -545,4 +549,60 @@ check "said" {
 		}
 		t.Logf("%d canaries; runs %v; %d addresses of the APIs and %d of pages read; searched %v; found %d", len(h.canaries), ran, nAPI, nPages, h.looked, len(h.found))
 	})
+}
+
+// forge plants the secrets of connections to version control, one of each kind,
+// and a workspace for each, whose server repeats what it is sent and refuses
+// it. It returns where the API and the pages tell of them.
+func (h *hunt) forge(t *testing.T, user, browser caller) (starts, pages []string) {
+	t.Helper()
+	var heard atomic.Int64
+	echo := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		said := r.Header.Get("Authorization") + r.Header.Get("Private-Token")
+		if said != "" {
+			heard.Add(1)
+		}
+		if _, p, ok := r.BasicAuth(); ok {
+			said += " " + p
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusForbidden)
+		_ = json.NewEncoder(w).Encode(map[string]string{"message": said})
+	}))
+	t.Cleanup(echo.Close)
+	orgs := "/api/v2/organizations/" + adminName
+	for i, provider := range []string{"git", "gitea", "github", "gitlab_hosted"} {
+		token, key := h.plant("the token of "+provider, random(32)), random(32)
+		secret, ssh := h.plant("the secret of "+provider, random(32)), h.plant("the SSH key of "+provider, "-----BEGIN OPENSSH PRIVATE KEY-----\n"+key+"\n-----END OPENSSH PRIVATE KEY-----", key)
+		_, _, body := user.do(t, "POST", orgs+"/oauth-clients", servertest.Doc("oauth-clients", map[string]any{"service-provider": provider, "http-url": echo.URL, "api-url": echo.URL,
+			"oauth-token-string": token.value, "secret": secret.value}))
+		c := one(t, body)
+		var doc struct {
+			Data struct {
+				Relationships map[string]struct{ Data json.RawMessage }
+			}
+		}
+		var refs []struct{ ID string }
+		if err := json.Unmarshal(body, &doc); err == nil {
+			err = json.Unmarshal(doc.Data.Relationships["oauth-tokens"].Data, &refs)
+			if err != nil || len(refs) != 1 {
+				t.Fatalf("no token of the connection: %s", body)
+			}
+		}
+		user.must(t, "PATCH", "/api/v2/oauth-tokens/"+refs[0].ID, servertest.Doc("oauth-tokens", map[string]any{"ssh-key": ssh.value}))
+		name := fmt.Sprintf("repo%d", i)
+		user.must(t, "POST", orgs+"/workspaces", servertest.Doc("workspaces", map[string]any{"name": name, "vcs-repo": map[string]any{"oauth-token-id": refs[0].ID, "identifier": "a/b"}}))
+		user.do(t, "POST", orgs+"/oauth-clients", servertest.Doc("oauth-clients", map[string]any{"service-provider": "none", "oauth-token-string": token.value}))
+		browser.do(t, "POST", "/app/organizations/"+adminName+"/vcs", url.Values{"service-provider": {provider}, "http-url": {"x"}, "token": {token.value}, "ssh-key": {ssh.value}})
+		browser.do(t, "POST", "/app/organizations/"+adminName+"/vcs/"+c.ID+"/test", url.Values{})
+		browser.do(t, "POST", "/app/organizations/"+adminName+"/vcs/"+c.ID+"/discover", url.Values{"repository": {"a/b"}})
+		starts = append(starts, "/api/v2/oauth-clients/"+c.ID, "/api/v2/oauth-tokens/"+refs[0].ID, "/api/v2/oauth-tokens/"+refs[0].ID+"/authorized-repos")
+		pages = append(pages, "/app/organizations/"+adminName+"/vcs/"+c.ID, "/app/"+adminName+"/"+name+"/version-control")
+	}
+	for end := time.Now().Add(10 * time.Second); heard.Load() < 8; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("the secrets were shown %d times to whom they are for: the test tests nothing", heard.Load())
+		}
+	}
+	return append(starts, orgs+"/oauth-clients?include=oauth_tokens", orgs+"/oauth-tokens", orgs+"/vcs-events"), append(pages, "/app/organizations/"+adminName+"/vcs")
 }

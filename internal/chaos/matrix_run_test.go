@@ -235,6 +235,9 @@ func (c *cell) verify(t *testing.T) {
 	if c.status == "applied" && len(done) != 2 {
 		c.wrong("it is applied and the ledger has %d of 2 resources", len(done))
 	}
+	if (c.fault == cancelRun || c.fault == forceCancel) && c.said == 202 && !c.moment.begun && c.status == "applied" {
+		c.wrong("it is applied, though it was canceled before the apply had begun")
+	}
 	accepted := 0
 	for _, code := range c.again {
 		if code == 202 {

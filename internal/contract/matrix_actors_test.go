@@ -124,7 +124,7 @@ func (w *matrixWorld) member(name string, permissions map[string]any) *actor {
 
 func (w *matrixWorld) session(u *servertest.Client) string {
 	w.t.Helper()
-	c, err := w.s.App.Accounts().Begin(context.Background(), account.User{ID: core.ID(u.ID)}, "matrix")
+	c, err := w.s.App.Accounts().Begin(context.Background(), account.User{ID: core.ID(u.ID)}, "matrix", false)
 	if err != nil {
 		w.t.Fatal(err)
 	}

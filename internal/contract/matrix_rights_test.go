@@ -61,6 +61,7 @@ var orgGrid = map[string]string{
 	"org.orgtokens": "OO OT TO",
 	"org.sshread":   "OO TO MV MW MJ A PM PA", // who may set a key on some workspace
 	"org.sshwrite":  "OO TO MV",
+	"org.vcs":       "OO OT TO MV",
 	"org.modules":   "OO OT TO MO",
 	"org.providers": "OO OT TO MR",
 	"org.pools":     "OO OT TO MA",

@@ -17,6 +17,7 @@ var matrixRunRows = []matrixRow{
 	{"POST /api/v2/workspaces/{workspace}/configuration-versions", "ws.plan", "", d("configuration-versions", attrs{"auto-queue-runs": false})},
 	{"GET /api/v2/workspaces/{workspace}/configuration-versions", "ws.runs", "", nil},
 	{"GET /api/v2/configuration-versions/{config}", "ws.runs", "", nil},
+	{"GET /api/v2/configuration-versions/{config}/ingress-attributes", "ws.runs", "only=none", nil},
 	{"GET /api/v2/configuration-versions/{config}/download", "ws.config", "", nil},
 	{"POST /api/v2/configuration-versions/{config}/actions/archive", "ws.settings", "only=none skip=R,P,W,C2,TW,PR,PW,OT", nil},
 	{"POST /api/v2/configuration-versions/{config}/actions/soft_delete_backing_data", "ws.deletestate", "only=none", nil},

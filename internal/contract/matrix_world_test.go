@@ -84,6 +84,9 @@ func (w *matrixWorld) furnish(c *servertest.Client, org string) things {
 	c.Do(t, "POST", "/api/v2/"+ws+"/relationships/tags", map[string]any{"data": []any{map[string]any{"type": "tags", "attributes": map[string]any{"name": "blue"}}}}).Want(t, 204)
 	id["tag"] = c.Get(t, "/api/v2/organizations/"+org+"/tags").Want(t, 200).List(t)[0].ID
 	make("sshkey", "organizations/"+org+"/ssh-keys", "ssh-keys", map[string]any{"name": "k", "value": "-----BEGIN OPENSSH PRIVATE KEY-----\nx\n-----END OPENSSH PRIVATE KEY-----\n"})
+	oauth := servertest.Doc("oauth-clients", map[string]any{"service-provider": "git", "http-url": "https://git.example.com", "api-url": "https://git.example.com"})
+	conn := c.Do(t, "POST", "/api/v2/organizations/"+org+"/oauth-clients", oauth).Want(t, 201)
+	id["client"], id["oauthtoken"] = conn.One(t).ID, conn.At(t, "data", "relationships", "oauth-tokens", "data", 0, "id").(string)
 	make("pool", "organizations/"+org+"/agent-pools", "agent-pools", map[string]any{"name": "pool"})
 	agent := c.Do(t, "POST", "/api/v2/agent-pools/"+id["pool"]+"/authentication-tokens", servertest.Doc("authentication-tokens", map[string]any{"description": "x"})).Want(t, 201).One(t)
 	id["agenttoken"], id["agentsecret"] = agent.ID, agent.Str("token")
@@ -181,6 +184,8 @@ func (w *matrixWorld) fresh(kind string, a *actor) (things, error) {
 		make("reserved", org+"/reserved-tag-keys", "reserved-tag-keys", map[string]any{"key": "key" + n})
 	case "sshkey":
 		make("sshkey", org+"/ssh-keys", "ssh-keys", map[string]any{"name": "k" + n, "value": "-----BEGIN OPENSSH PRIVATE KEY-----\nx\n-----END OPENSSH PRIVATE KEY-----\n"})
+	case "client":
+		make("client", org+"/oauth-clients", "oauth-clients", map[string]any{"service-provider": "git", "http-url": "https://git.example.com", "api-url": "https://git.example.com"})
 	case "pool":
 		make("pool", org+"/agent-pools", "agent-pools", map[string]any{"name": "pool-" + n})
 	case "trigger":

@@ -136,7 +136,7 @@ func TestV2OrganizationSettings(t *testing.T) {
 		}
 		for _, bad := range []map[string]any{{"email": "nobody"}, {"email": 5}, {"name": ""}, {"name": "a b"}, {"name": strings.Repeat("x", 100)}, {"session-timeout": -1},
 			{"session-timeout": "long"}, {"session-timeout": 1.5}, {"default-execution-mode": "magic"}, {"default-execution-mode": "agent"},
-			{"collaborator-auth-policy": "two_factor_mandatory"}, {"cost-estimation-enabled": "yes"}, {"name": servertest.AdminName}} {
+			{"collaborator-auth-policy": "sometimes"}, {"cost-estimation-enabled": "yes"}, {"name": servertest.AdminName}} {
 			set(bad).Want(t, 422)
 		}
 		// Protected attributes are not taken.

@@ -17,12 +17,13 @@ import (
 
 // Answer is what a page handler returns: a page, or somewhere else to go.
 type Answer struct {
-	Page   templ.Component
-	Status int    // of Page; 0 is 200
-	Goto   string // a local path; answered with 303
-	Away   string // an address elsewhere that the handler vouches for; answered with 303
-	FormTo string // an origin to which the answer to Page's form may lead, besides our own
-	Cookie *http.Cookie
+	Page    templ.Component
+	Status  int    // of Page; 0 is 200
+	Goto    string // a local path; answered with 303
+	Away    string // an address elsewhere that the handler vouches for; answered with 303
+	FormTo  string // an origin to which the answer to Page's form may lead, besides our own
+	Cookie  *http.Cookie
+	Cookies []*http.Cookie // more of them
 }
 
 // Show answers with a page.
@@ -62,8 +63,11 @@ func (rt *Router) page(pattern string, open bool, f func(*http.Request) (Answer,
 			return
 		}
 		if a.Cookie != nil {
-			a.Cookie.Secure = rt.Secure
-			http.SetCookie(w, a.Cookie)
+			a.Cookies = append(a.Cookies, a.Cookie)
+		}
+		for _, c := range a.Cookies {
+			c.Secure = rt.Secure
+			http.SetCookie(w, c)
 		}
 		if to := a.Goto + a.Away; to != "" {
 			http.Redirect(w, r, to, http.StatusSeeOther)
