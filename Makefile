@@ -73,9 +73,10 @@ test: deps ## run all tests: both databases, real engines, old and new clients, 
 	INTERLOCK_TEST_TF012=$$(tools/legacy.sh tf012); \
 	INTERLOCK_TEST_PROVIDER=$$(tools/provider.sh); \
 	INTERLOCK_TEST_S3=$$(tools/s3.sh); \
+	INTERLOCK_TEST_THING=$$(tools/thing.sh); \
 	INTERLOCK_TEST_GITEA=$$(tools/gitea.sh cached); \
 	INTERLOCK_TEST_OIDC=$$(tools/oidc.sh); \
-	export INTERLOCK_TEST_OIDC INTERLOCK_TEST_GITEA INTERLOCK_TEST_TOFU INTERLOCK_TEST_TF011 INTERLOCK_TEST_TF012 INTERLOCK_TEST_PROVIDER INTERLOCK_TEST_S3; \
+	export INTERLOCK_TEST_THING INTERLOCK_TEST_OIDC INTERLOCK_TEST_GITEA INTERLOCK_TEST_TOFU INTERLOCK_TEST_TF011 INTERLOCK_TEST_TF012 INTERLOCK_TEST_PROVIDER INTERLOCK_TEST_S3; \
 	command -v terraform >/dev/null || export INTERLOCK_ENGINE_PATH=$$INTERLOCK_TEST_TOFU; \
 	nice tools/with-postgres.sh $(GO) test -tags seal $(RACE) -timeout 18m $(ARGS) $(PKG)
 	@if [ -z "$(ARGS)" ] && [ "$(PKG)" = ./... ]; then $(MAKE) conformance CONFORMANCE=-quick; fi

@@ -3,7 +3,9 @@ package app
 import (
 	"interlock/internal/account"
 	"interlock/internal/db"
+	"interlock/internal/drift"
 	"interlock/internal/retention"
+	"interlock/internal/run"
 	"interlock/internal/web"
 )
 
@@ -25,6 +27,12 @@ func (s *Server) Signer() *web.Signer { return s.signer }
 func (s *Server) Retention() *retention.Service {
 	return &retention.Service{DB: s.db, Blobs: s.blobs, States: s.states, Configs: s.configs}
 }
+
+// Runs is the service of runs, for tests that stand in for a worker.
+func (s *Server) Runs() *run.Service { return s.runs }
+
+// Drifts is the service of assessments, for tests that let time pass.
+func (s *Server) Drifts() *drift.Service { return s.drifts }
 
 // DataDir is the directory that the server holds.
 func (s *Server) DataDir() string { return s.cfg.DataDir }

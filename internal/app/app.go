@@ -27,6 +27,7 @@ import (
 	"interlock/internal/config"
 	"interlock/internal/core"
 	"interlock/internal/db"
+	"interlock/internal/drift"
 	"interlock/internal/executor"
 	"interlock/internal/jobs"
 	"interlock/internal/login"
@@ -72,6 +73,7 @@ type Server struct {
 	exports    *planexport.Service
 	queue      *jobs.Queue
 	vcs        *vcs.Service
+	drifts     *drift.Service
 
 	catalog *executor.Catalog
 	exec    *executor.Executor
@@ -288,7 +290,9 @@ func (s *Server) wire(ctx context.Context) error {
 	destroyer := &autodestroy.Service{DB: s.db, Runs: s.runs}
 	s.runs.AfterApplied = append(s.runs.AfterApplied, destroyer.Sweep)
 	planner := &schedule.Service{DB: s.db, Runs: s.runs}
-	s.runs.Sweeps = append(s.runs.Sweeps, triggers.Queue, destroyer.Sweep, planner.Sweep)
+	drifts := &drift.Service{DB: s.db, Bus: s.bus, Runs: s.runs, Workspaces: s.workspaces, Found: []func(context.Context, *db.Tx, drift.Assessment, *drift.Assessment) error{s.assessed}}
+	s.drifts = drifts
+	s.runs.Sweeps = append(s.runs.Sweeps, triggers.Queue, destroyer.Sweep, planner.Sweep, drifts.Sweep)
 
 	site := &admin.Service{DB: s.db, Accounts: s.accounts, Workspaces: s.workspaces, Runs: s.runs, Installed: s.catalog.Installed,
 		LookAgain: func() { s.bus.Publish(run.DispatchTopic) }}
@@ -322,7 +326,7 @@ func (s *Server) wire(ctx context.Context) error {
 		&login.Service{DB: s.db, Box: s.box, Accounts: s.accounts}, doors,
 		modules, tests,
 		pools, &runner.Gate{Runs: s.runs, Configs: s.configs, States: s.states, SSHKey: keys.OfWorkspace, Bus: s.bus, Pools: pools},
-		keys, triggers, planner, s.vcs,
+		keys, triggers, planner, drifts, s.vcs,
 		site, web.Static{}, s.metrics, health{s}, newMeta(s.cfg.IPRanges),
 	} {
 		f.Routes(rt)
@@ -419,6 +423,8 @@ func (s *Server) serve(ctx context.Context, ready func(*Server)) error {
 	go func() { _ = s.notify.Run(work) }()
 	watched := make(chan struct{})
 	go func() { defer close(watched); s.vcs.Run(work) }()
+	assessed := make(chan struct{})
+	go func() { defer close(assessed); s.drifts.Run(work) }()
 	tested := make(chan struct{})
 	go func() {
 		defer close(tested)
@@ -444,6 +450,7 @@ func (s *Server) serve(ctx context.Context, ready func(*Server)) error {
 	err = errors.Join(err, <-worked)
 	<-tested
 	<-watched
+	<-assessed
 	end, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	if qerr := s.queue.Stop(end); qerr != nil {

@@ -18,6 +18,7 @@ import (
 	"interlock/internal/blob"
 	"interlock/internal/bus"
 	"interlock/internal/db"
+	"interlock/internal/drift"
 	"interlock/internal/moduletest"
 	"interlock/internal/retention"
 	"interlock/internal/run"
@@ -265,7 +266,7 @@ func endWhatWas(ctx context.Context, d *db.DB, blobs *blob.Store, box *secret.Bo
 	if runs, err = rs.Restored(ctx); err != nil {
 		return runs, err
 	}
-	for _, f := range []func(context.Context, *db.Tx) error{account.Restored, runtrigger.Restored, moduletest.Restored, vcs.Restored, schedule.Restored} {
+	for _, f := range []func(context.Context, *db.Tx) error{account.Restored, runtrigger.Restored, moduletest.Restored, vcs.Restored, schedule.Restored, drift.Restored} {
 		if err := d.Do(ctx, f); err != nil {
 			return runs, err
 		}

@@ -19,6 +19,8 @@ const (
 	Discarded          Status = "discarded"
 	Errored            Status = "errored"
 	Canceled           Status = "canceled"
+	Assessing          Status = "assessing" // a plan that only looks for drift
+	Assessed           Status = "assessed"
 )
 
 // Event is something that happens to a run: a person asks, a worker reports.
@@ -38,6 +40,8 @@ const (
 	Fail        Event = "fail"         // the engine or the platform failed
 	Cancel      Event = "cancel"       // the phase ended because somebody asked for it
 	ForceCancel Event = "force_cancel" // ended without waiting for the engine
+	Assess      Event = "assess"       // a worker claimed the plan of an assessment
+	AssessDone  Event = "assess_done"  // and it ended well
 	ForceEnd    Event = "force_end"    // a site administrator ended what no worker had in hand
 )
 
@@ -47,8 +51,9 @@ const (
 // event is sent; they live in package run.
 var transitions = map[Status]map[Event]Status{
 	Pending:         {Enqueue: PlanQueued, Discard: Discarded, Cancel: Canceled, Fail: Errored},
-	PlanQueued:      {Start: Planning, Cancel: Canceled, ForceCancel: Canceled, Fail: Errored},
+	PlanQueued:      {Start: Planning, Assess: Assessing, Cancel: Canceled, ForceCancel: Canceled, Fail: Errored},
 	Planning:        {PlanDone: Planned, PlanEmpty: PlannedAndFinished, Requeue: PlanQueued, Cancel: Canceled, ForceCancel: Canceled, Fail: Errored},
+	Assessing:       {AssessDone: Assessed, Requeue: PlanQueued, Cancel: Canceled, ForceCancel: Canceled, Fail: Errored},
 	Planned:         {Save: PlannedAndSaved, Confirm: Confirmed, Discard: Discarded, ForceEnd: Canceled, Fail: Errored},
 	PlannedAndSaved: {Confirm: Confirmed, Discard: Discarded, ForceEnd: Canceled, Fail: Errored},
 	Confirmed:       {Enqueue: ApplyQueued, ForceEnd: Canceled, Fail: Errored},
@@ -71,6 +76,9 @@ func (s Status) Can(e Event) bool { _, ok := transitions[s][e]; return ok }
 // Final reports whether nothing more can happen to a run in s.
 func (s Status) Final() bool { return len(transitions[s]) == 0 }
 
+// AtWork reports whether an engine may be running for a run in s.
+func (s Status) AtWork() bool { return s == Planning || s == Assessing || s == Applying }
+
 // Known reports whether s is a status of the table.
 func (s Status) Known() bool {
 	_, ok := statusWords[s]
@@ -81,7 +89,7 @@ func (s Status) Known() bool {
 func Statuses() []Status {
 	return []Status{
 		Pending, PlanQueued, Planning, Planned, PlannedAndFinished, PlannedAndSaved,
-		Confirmed, ApplyQueued, Applying, Applied, Discarded, Errored, Canceled,
+		Confirmed, ApplyQueued, Applying, Applied, Discarded, Errored, Canceled, Assessing, Assessed,
 	}
 }
 
@@ -89,6 +97,7 @@ var statusWords = map[Status]string{
 	Pending: "pending", PlanQueued: "waiting for a worker to plan it", Planning: "planning",
 	Planned: "planned and needs confirmation", PlannedAndFinished: "finished: nothing to apply",
 	PlannedAndSaved: "planned and saved", Confirmed: "confirmed", ApplyQueued: "waiting for a worker to apply it",
+	Assessing: "being assessed", Assessed: "assessed",
 	Applying: "applying", Applied: "applied", Discarded: "discarded", Errored: "errored", Canceled: "canceled",
 }
 

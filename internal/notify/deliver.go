@@ -77,13 +77,11 @@ func (s *Service) Told(ctx context.Context, tx *db.Tx, r run.Run, what run.Fact)
 	if r.Status == core.Canceled {
 		words = "Run Canceled"
 	}
-	ns, err := db.All(ctx, tx, scan, `SELECT `+columns+` FROM notification n WHERE n.workspace_id = $1 AND n.enabled
-		UNION ALL SELECT `+columns+` FROM notification n JOIN workspace w ON w.project_id = n.project_id WHERE w.id = $1 AND n.enabled`, r.WorkspaceID)
+	ns, err := wanting(ctx, tx, r.WorkspaceID)
 	if err != nil || len(ns) == 0 {
 		return err
 	}
-	p, err := db.One(ctx, tx, func(row db.Row) (p place, err error) { return p, row.Scan(&p.org, &p.workspace) },
-		`SELECT o.name, w.name FROM workspace w JOIN organization o ON o.id = w.org_id WHERE w.id = $1`, r.WorkspaceID)
+	p, err := placeOf(ctx, tx, r.WorkspaceID)
 	if err != nil {
 		return err
 	}
@@ -100,6 +98,40 @@ func (s *Service) Told(ctx context.Context, tx *db.Tx, r run.Run, what run.Fact)
 		}
 	}
 	return nil
+}
+
+// TellOf writes a delivery for everybody who wants to hear of a workspace what
+// is no run's fact: words say it, and path is the page that tells more.
+func (s *Service) TellOf(ctx context.Context, tx *db.Tx, ws core.ID, trigger, words, path string) error {
+	ns, err := wanting(ctx, tx, ws)
+	if err != nil || len(ns) == 0 {
+		return err
+	}
+	p, err := placeOf(ctx, tx, ws)
+	if err != nil {
+		return err
+	}
+	for _, n := range ns {
+		if !slices.Contains(n.Triggers, trigger) {
+			continue
+		}
+		if err := s.write(ctx, tx, n, "", trigger, s.aboutWorkspace(n, ws, p, trigger, words, path, tx.Now())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// wanting are the notifications that speak of a workspace: its own, and those
+// of its project.
+func wanting(ctx context.Context, tx *db.Tx, ws core.ID) ([]Notification, error) {
+	return db.All(ctx, tx, scan, `SELECT `+columns+` FROM notification n WHERE n.workspace_id = $1 AND n.enabled
+		UNION ALL SELECT `+columns+` FROM notification n JOIN workspace w ON w.project_id = n.project_id WHERE w.id = $1 AND n.enabled`, ws)
+}
+
+func placeOf(ctx context.Context, tx *db.Tx, ws core.ID) (place, error) {
+	return db.One(ctx, tx, func(row db.Row) (p place, err error) { return p, row.Scan(&p.org, &p.workspace) },
+		`SELECT o.name, w.name FROM workspace w JOIN organization o ON o.id = w.org_id WHERE w.id = $1`, ws)
 }
 
 func (s *Service) write(ctx context.Context, tx *db.Tx, n Notification, run core.ID, event string, m message) error {

@@ -54,6 +54,14 @@ func (s *Service) about(n Notification, r run.Run, p place, trigger, words, by s
 		destination:   n.Destination, organization: p.org, workspace: p.workspace, url: u}
 }
 
+// aboutWorkspace is the message of what is no run's fact.
+func (s *Service) aboutWorkspace(n Notification, ws core.ID, p place, trigger, words, path string, at time.Time) message {
+	u := s.Base + "/app/" + p.org + "/" + p.workspace + path
+	return message{Version: 1, Notification: n.ID, WorkspaceID: &ws, WorkspaceName: &p.workspace, Organization: &p.org,
+		Notifications: []happened{{Message: words, Trigger: trigger, UpdatedAt: &at}},
+		destination:   n.Destination, organization: p.org, workspace: p.workspace, url: u}
+}
+
 // body writes the message the way its destination reads it.
 func (m message) body() string {
 	h := m.Notifications[0]
@@ -80,7 +88,7 @@ func (m message) body() string {
 		}
 		content := map[string]any{"$schema": "http://adaptivecards.io/schemas/adaptive-card.json", "type": "AdaptiveCard", "version": "1.4", "body": card}
 		if m.url != "" {
-			content["actions"] = []any{map[string]any{"type": "Action.OpenUrl", "title": "View the run", "url": m.url}}
+			content["actions"] = []any{map[string]any{"type": "Action.OpenUrl", "title": "Open it", "url": m.url}}
 		}
 		v = map[string]any{"type": "message", "attachments": []any{map[string]any{"contentType": "application/vnd.microsoft.card.adaptive", "content": content}}}
 	}

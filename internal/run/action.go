@@ -111,7 +111,7 @@ func (s *Service) Cancel(ctx context.Context, id core.ID, comment string) error 
 			return err
 		}
 		v.CancelAskedAt = &now
-		if v.Status == core.Planning || v.Status == core.Applying {
+		if v.Status.AtWork() {
 			return addEvent(ctx, tx, Event{RunID: v.ID, Event: "cancel_asked", From: v.Status, To: v.Status, Actor: sub.ID, ActorName: sub.Name, Reason: comment})
 		}
 		return s.advance(ctx, tx, &v.Run, core.Cancel, cause{"canceled", "Canceled by " + sub.Name + "."})

@@ -88,6 +88,9 @@ func (s *Service) end(ctx context.Context, tx *db.Tx, r *Run, why cause) error {
 
 // count adds a run that has just ended to the figures of its workspace.
 func (s *Service) count(ctx context.Context, tx *db.Tx, r Run) error {
+	if r.Assessment() {
+		return nil
+	}
 	phases, err := phasesOf(ctx, tx, []Run{r})
 	if err != nil {
 		return err

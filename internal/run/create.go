@@ -267,7 +267,13 @@ func (s *Service) createIn(ctx context.Context, tx *db.Tx, ws core.ID, n New) (r
 	if err := addEvent(ctx, tx, Event{RunID: r.ID, Event: "created", To: core.Pending, Actor: sub.ID, ActorName: sub.Name}); err != nil {
 		return r, err
 	}
+	if r.Assessment() {
+		return r, s.enqueue(platform(ctx), tx, &r, PlanPhase)
+	}
 	if err := workspace.SetLatestRun(ctx, tx, w.ID, r.ID); err != nil {
+		return r, err
+	}
+	if err := s.stopAssessing(ctx, tx, r); err != nil {
 		return r, err
 	}
 	if err := s.tell(ctx, tx, r, FactCreated); err != nil {

@@ -80,6 +80,9 @@ func confirmable(v View) error {
 // afterPlan decides what becomes of a run whose plan has just ended well. It
 // runs in the transaction that stores the plan.
 func (s *Service) afterPlan(ctx context.Context, tx *db.Tx, r *Run) error {
+	if r.Assessment() {
+		return s.advance(ctx, tx, r, core.AssessDone, cause{})
+	}
 	if r.PlanOnly || !r.HasChanges && !r.AllowEmptyApply {
 		return s.advance(ctx, tx, r, core.PlanEmpty, cause{})
 	}

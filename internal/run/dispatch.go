@@ -119,7 +119,11 @@ func (s *Service) claimOne(ctx context.Context, node string, pool core.ID, nonce
 			return err
 		}
 		p.Epoch++
-		if err := s.advance(ctx, tx, &r, core.Start, cause{}); err != nil {
+		begin := core.Start
+		if r.Assessment() {
+			begin = core.Assess
+		}
+		if err := s.advance(ctx, tx, &r, begin, cause{}); err != nil {
 			return err
 		}
 		work, err = s.workOf(ctx, tx, r, p, w, cur)

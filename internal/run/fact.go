@@ -39,8 +39,8 @@ func factOf(st core.Status) Fact {
 }
 
 func (s *Service) tell(ctx context.Context, tx *db.Tx, r Run, what Fact) error {
-	if what == "" {
-		return nil
+	if what == "" || r.Assessment() {
+		return nil // what an assessment found is told by who asked for it
 	}
 	for _, f := range s.Told {
 		if err := f(ctx, tx, r, what); err != nil {

@@ -48,6 +48,7 @@ func (f Filter) plain() bool {
 func operations() map[string]string {
 	return map[string]string{
 		"plan_only":      `r.plan_only = true`,
+		"assess":         `(r.plan_only = true AND r.trigger_reason = 'assessment')`,
 		"plan_and_apply": `(NOT r.plan_only AND r.save_plan = false AND r.refresh_only = false AND r.is_destroy = false AND r.allow_empty_apply = false)`,
 		"save_plan":      `(NOT r.plan_only AND r.save_plan = true)`,
 		"refresh_only":   `(NOT r.plan_only AND r.refresh_only = true)`,

@@ -185,7 +185,13 @@ func (s *Service) redirectDocument(w http.ResponseWriter, r *http.Request, form 
 	if err != nil {
 		return err
 	}
-	p, object, err := s.planDocument(r.Context(), id, want, func(p Phase) string { return documentOf(p, form) })
+	return s.LeadToPlan(w, r, id, form, want)
+}
+
+// LeadToPlan is the answer that leads to a document of a plan: json, which
+// takes the right want, or redacted.
+func (s *Service) LeadToPlan(w http.ResponseWriter, r *http.Request, plan core.ID, form string, want core.Right) error {
+	p, object, err := s.planDocument(r.Context(), plan, want, func(p Phase) string { return documentOf(p, form) })
 	if err != nil {
 		return err
 	}

@@ -30,20 +30,8 @@ func (s *Service) Supersede(ctx context.Context, id core.ID, why string) error {
 		if r, err = loadForChange(ctx, tx, id); err != nil {
 			return err
 		}
-		if !r.PlanOnly || r.Ended() || r.CancelAskedAt != nil || !r.Status.Can(core.Cancel) {
-			return nil
-		}
-		done = true
-		now := tx.Now()
-		if _, err := tx.Exec(ctx, `UPDATE run SET cancel_asked_at = $2 WHERE id = $1`, id, now); err != nil {
-			return err
-		}
-		r.CancelAskedAt = &now
-		ctx = platform(ctx)
-		if r.Status == core.Planning {
-			return addEvent(ctx, tx, Event{RunID: r.ID, Event: "cancel_asked", From: r.Status, To: r.Status, ActorName: "version control", Reason: why})
-		}
-		return s.advance(ctx, tx, &r, core.Cancel, cause{"superseded", why})
+		done, err = s.supersede(ctx, tx, &r, "version control", why)
+		return err
 	})
 	if core.KindOf(err) == core.NotFound {
 		return nil
@@ -52,4 +40,22 @@ func (s *Service) Supersede(ctx context.Context, id core.ID, why string) error {
 		s.published(r)
 	}
 	return err
+}
+
+// supersede is Supersede in a transaction that holds the workspace; it reports
+// whether there was anything to cancel.
+func (s *Service) supersede(ctx context.Context, tx *db.Tx, r *Run, by, why string) (bool, error) {
+	if !r.PlanOnly || r.Ended() || r.CancelAskedAt != nil || !r.Status.Can(core.Cancel) {
+		return false, nil
+	}
+	now := tx.Now()
+	if _, err := tx.Exec(ctx, `UPDATE run SET cancel_asked_at = $2 WHERE id = $1`, r.ID, now); err != nil {
+		return false, err
+	}
+	r.CancelAskedAt = &now
+	ctx = platform(ctx)
+	if r.Status.AtWork() {
+		return true, addEvent(ctx, tx, Event{RunID: r.ID, Event: "cancel_asked", From: r.Status, To: r.Status, ActorName: by, Reason: why})
+	}
+	return true, s.advance(ctx, tx, r, core.Cancel, cause{"superseded", why})
 }

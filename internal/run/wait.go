@@ -125,7 +125,7 @@ func (q queue) explain(v View) *Wait {
 		return q.explainPending(v)
 	case core.PlanQueued, core.ApplyQueued:
 		return q.explainQueued(v)
-	case core.Planning, core.Applying:
+	case core.Planning, core.Assessing, core.Applying:
 		if r.CancelAskedAt != nil {
 			return &Wait{Reason: WaitStopping, Text: "The engine was asked to stop; the run ends when it has."}
 		}

@@ -302,7 +302,7 @@ func Archive(t testing.TB, files map[string]string) []byte {
 			h.Typeflag, h.Mode, h.Size, body = tar.TypeDir, 0o755, 0, ""
 		} else if to, ok := strings.CutPrefix(body, "-> "); ok {
 			h.Typeflag, h.Linkname, h.Size, body = tar.TypeSymlink, to, 0, ""
-		} else if strings.HasSuffix(path.Base(name), ".sh") {
+		} else if strings.HasSuffix(path.Base(name), ".sh") || strings.HasPrefix(path.Base(name), "terraform-provider-") {
 			h.Mode = 0o755
 		}
 		if err := tw.WriteHeader(h); err != nil {
