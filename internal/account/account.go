@@ -26,6 +26,8 @@ type Service struct {
 
 	// OrgCreated hear of a new organization inside its transaction.
 	OrgCreated []func(context.Context, *db.Tx, core.ID) error
+	// UserDeleting hear of a user who is about to be gone.
+	UserDeleting []func(context.Context, *db.Tx, core.ID) error
 	// OrgDeleting may refuse the deletion of an organization.
 	OrgDeleting []func(context.Context, *db.Tx, core.ID) error
 

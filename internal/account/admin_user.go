@@ -218,6 +218,11 @@ func (s *Service) DeleteUser(ctx context.Context, id core.ID) error {
 				return err
 			}
 		}
+		for _, f := range s.UserDeleting {
+			if err := f(ctx, tx, id); err != nil {
+				return err
+			}
+		}
 		if _, err := tx.Exec(ctx, `DELETE FROM api_token WHERE kind = 'user' AND owner_id = $1`, id); err != nil {
 			return err
 		}

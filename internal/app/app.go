@@ -265,6 +265,7 @@ func (s *Server) wire(ctx context.Context) error {
 
 	// Facts that lower floors tell to higher ones.
 	s.accounts.OrgCreated = append(s.accounts.OrgCreated, workspace.AddDefaultProject)
+	s.accounts.UserDeleting = append(s.accounts.UserDeleting, s.variables.DeleteOfUser)
 	s.accounts.OrgDeleting = append(s.accounts.OrgDeleting, s.runs.OrgDeleting)
 	s.workspaces.UnlockCheck = append(s.workspaces.UnlockCheck, state.PendingUpload)
 	s.workspaces.ForcedOpen = append(s.workspaces.ForcedOpen, state.DiscardPending)

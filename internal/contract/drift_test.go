@@ -370,4 +370,3 @@ func TestAssessmentsTouchNoLock(t *testing.T) {
 		ann.Do(t, "POST", "/api/v2/workspaces/"+ws+"/actions/assess", nil).Want(t, 409)
 	})
 }
-

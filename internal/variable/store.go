@@ -69,3 +69,9 @@ func (s *Service) DeleteOf(ctx context.Context, tx *db.Tx, ws core.ID, _ bool) e
 	_, err := tx.Exec(ctx, `DELETE FROM variable WHERE workspace_id = $1`, ws)
 	return err
 }
+
+// DeleteOfUser removes the variables of a user who is being deleted.
+func (s *Service) DeleteOfUser(ctx context.Context, tx *db.Tx, user core.ID) error {
+	_, err := tx.Exec(ctx, `DELETE FROM variable WHERE user_id = $1`, user)
+	return err
+}

@@ -18,6 +18,7 @@ func (s *Service) Routes(rt *web.Router) {
 	rt.V2("DELETE /api/v2/workspaces/{workspace}/vars/{var}", 204, s.v2Delete)
 	rt.V2("GET /api/v2/workspaces/{workspace}/all-vars", 200, s.v2All)
 	s.varsetRoutes(rt)
+	s.personalRoutes(rt)
 	rt.V1("PUT /api/v1/environments/{username}/{name}/variables", s.v1Put)
 	s.pages(rt)
 }
