@@ -71,6 +71,11 @@ func goOn(statuses []string) bool {
 	return len(statuses) > 0
 }
 
+// likely is text that a LIKE takes for itself.
+func likely(text string) string {
+	return strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(text)
+}
+
 // condition is the filter in SQL, its arguments after those in args. newest is
 // a condition that holds for the newest runs, which a search looks through.
 func (f Filter) condition(args []any, newest string) (string, []any) {
@@ -128,7 +133,9 @@ func (f Filter) condition(args []any, newest string) (string, []any) {
 		arg(`r.created_by = (SELECT u.id FROM app_user u WHERE u.username_key = ?)`, strings.ToLower(f.User))
 	}
 	if f.Commit != "" {
-		b.WriteString(` AND 1 = 0`) // no run here comes from a commit
+		// The beginning of a commit's name is enough, as people write it.
+		b.WriteString(` AND ` + newest)
+		arg(`EXISTS (SELECT 1 FROM config_version k WHERE k.id = r.config_id AND k.ingress LIKE ? ESCAPE '\')`, `%"commit\_sha":"`+likely(strings.ToLower(f.Commit))+`%`)
 	}
 	if len(f.AgentPools) > 0 {
 		b.WriteString(` AND EXISTS (SELECT 1 FROM phase q JOIN agent_pool a ON a.id = q.pool_id WHERE q.run_id = r.id AND a.org_id = r.org_id`)
@@ -138,7 +145,7 @@ func (f Filter) condition(args []any, newest string) (string, []any) {
 	if core.ID(f.Search).Is("run") && len(f.Search) == 20 {
 		arg(`r.id = ?`, f.Search)
 	} else if f.Search != "" {
-		like := strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(strings.ToLower(f.Search))
+		like := likely(strings.ToLower(f.Search))
 		b.WriteString(` AND ` + newest)
 		arg(`(lower(r.id) LIKE ? ESCAPE '\' OR lower(r.message) LIKE ? ESCAPE '\' OR lower(r.created_name) LIKE ? ESCAPE '\')`, "%"+like+"%")
 	}

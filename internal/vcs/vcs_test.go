@@ -2,6 +2,7 @@ package vcs_test
 
 import (
 	"fmt"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -145,6 +146,11 @@ func TestPushesOfPlainGitBecomeRuns(t *testing.T) {
 		waitRuns(t, ann, all, 2, interval+2*time.Second)
 		run := waitRuns(t, ann, net, 2, interval+2*time.Second-time.Since(began))[0]
 		t.Logf("push to run: %s", time.Since(began).Round(time.Millisecond))
+		for commit, want := range map[string]int{sha: 1, sha[:7]: 1, "0000000": 0, "%": 0} {
+			if got := ann.Get(t, "/api/v2/workspaces/"+net+"/runs?search[commit]="+url.QueryEscape(commit)).Want(t, 200).List(t); len(got) != want || want == 1 && got[0].ID != run.ID {
+				t.Errorf("%d runs of commit %s", len(got), commit)
+			}
+		}
 		cv := ann.Get(t, "/api/v2/configuration-versions/"+run.Rel("configuration-version")+"?include=ingress_attributes").Want(t, 200)
 		if cv.At(t, "data", "attributes", "source") != "git" || cv.At(t, "included", 0, "attributes", "commit-sha") != sha || cv.At(t, "included", 0, "attributes", "branch") != "main" ||
 			cv.At(t, "included", 0, "attributes", "commit-message") != "open the net\n\nwith a body" || cv.At(t, "included", 0, "attributes", "sender-username") != "Ann Author" {
