@@ -44,6 +44,7 @@ import (
 	"interlock/internal/sshkey"
 	"interlock/internal/sso"
 	"interlock/internal/state"
+	"interlock/internal/upgrade"
 	"interlock/internal/variable"
 	"interlock/internal/vcs"
 	"interlock/internal/vcs/git"
@@ -291,6 +292,14 @@ func (s *Server) wire(ctx context.Context) error {
 	destroyer := &autodestroy.Service{DB: s.db, Runs: s.runs}
 	s.runs.AfterApplied = append(s.runs.AfterApplied, destroyer.Sweep)
 	planner := &schedule.Service{DB: s.db, Runs: s.runs}
+	engines := &upgrade.Service{DB: s.db, Runs: s.runs, Workspaces: s.workspaces, Installed: s.catalog.Installed}
+	s.workspaces.OrgEngine = func(ctx context.Context, tx *db.Tx, org core.ID) (string, string, error) {
+		d, err := upgrade.DefaultOf(ctx, tx, org)
+		if core.KindOf(err) == core.NotFound {
+			err = nil
+		}
+		return d.Engine, d.Version, err
+	}
 	drifts := &drift.Service{DB: s.db, Bus: s.bus, Runs: s.runs, Workspaces: s.workspaces, Found: []func(context.Context, *db.Tx, drift.Assessment, *drift.Assessment) error{s.assessed}}
 	s.drifts = drifts
 	s.runs.Sweeps = append(s.runs.Sweeps, triggers.Queue, destroyer.Sweep, planner.Sweep, drifts.Sweep)
@@ -327,7 +336,7 @@ func (s *Server) wire(ctx context.Context) error {
 		&login.Service{DB: s.db, Box: s.box, Accounts: s.accounts}, doors,
 		modules, tests,
 		pools, &runner.Gate{Runs: s.runs, Configs: s.configs, States: s.states, SSHKey: keys.OfWorkspace, Bus: s.bus, Pools: pools},
-		keys, triggers, planner, drifts, s.vcs,
+		keys, triggers, planner, drifts, engines, s.vcs,
 		site, web.Static{}, s.metrics, health{s}, newMeta(s.cfg.IPRanges),
 	} {
 		f.Routes(rt)

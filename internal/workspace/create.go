@@ -60,6 +60,16 @@ func (s *Service) CreateIn(ctx context.Context, tx *db.Tx, org, hint string, w W
 	if err := roomFor(ctx, tx, o.ID); err != nil {
 		return w, err
 	}
+	if w.Engine == "" && s.OrgEngine != nil {
+		engine, version, err := s.OrgEngine(ctx, tx, o.ID)
+		if err != nil {
+			return w, err
+		}
+		// A version that was asked for, and a client of another engine, mean their own.
+		if w.EngineVersion == "" && engine != "" && (hint == "" || hint == engine) {
+			w.Engine, w.EngineVersion = engine, version
+		}
+	}
 	if w.Engine == "" {
 		w.Engine = s.DefaultEngine(hint)
 	}

@@ -8,6 +8,17 @@ import (
 	"interlock/internal/db"
 )
 
+// ValidEngine refuses what is no engine, or no version of one.
+func ValidEngine(engine, version string) error {
+	switch {
+	case engine != "terraform" && engine != "tofu":
+		return core.Errorf(core.Invalid, "must be terraform or tofu").InField("engine")
+	case !versionForm.MatchString(version) || len(version) > 60:
+		return core.Errorf(core.Invalid, "must be a version such as 1.11.4, a constraint such as ~> 1.11.0, or latest").InField("terraform-version")
+	}
+	return nil
+}
+
 // Choosable refuses an engine that the site administrators do not let
 // organizations choose: a disabled one, or a beta where beta tools are not for
 // this organization. What they have not heard of is not theirs to refuse.

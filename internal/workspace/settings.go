@@ -38,6 +38,7 @@ func validDuration(d string) error {
 
 func (w *Workspace) validate() error {
 	w.EngineVersion = strings.TrimSpace(w.EngineVersion)
+	engine := ValidEngine(w.Engine, w.EngineVersion)
 	switch {
 	case w.Name == "":
 		return core.Errorf(core.Invalid, "can't be blank").InField("name")
@@ -45,10 +46,8 @@ func (w *Workspace) validate() error {
 		return core.Errorf(core.Invalid, "is too long (maximum is %d characters)", maxName).InField("name")
 	case !nameForm.MatchString(w.Name) || w.Name == "." || w.Name == "..":
 		return core.Errorf(core.Invalid, "may hold only letters, digits, -, _ and .").InField("name")
-	case w.Engine != "terraform" && w.Engine != "tofu":
-		return core.Errorf(core.Invalid, "must be terraform or tofu").InField("engine")
-	case !versionForm.MatchString(w.EngineVersion) || len(w.EngineVersion) > 60:
-		return core.Errorf(core.Invalid, "must be a version such as 1.11.4, a constraint such as ~> 1.11.0, or latest").InField("terraform-version")
+	case engine != nil:
+		return engine
 	case len(w.Description) > maxDescription:
 		return core.Errorf(core.Invalid, "is longer than %d bytes", maxDescription).InField("description")
 	case !plain(w.Description):

@@ -104,6 +104,9 @@ func (s *Service) v2Create(r *http.Request) (*jsonapi.Doc, error) {
 	w := Defaults()
 	w.ExecutionMode = ""
 	in.apply(&w)
+	if in.TerraformVersion.Value == "" {
+		w.EngineVersion = "" // as the organization says
+	}
 	in.SourceName.Apply(&w.SourceName)
 	in.SourceURL.Apply(&w.SourceURL)
 	w.ProjectID = rels.ID("project")

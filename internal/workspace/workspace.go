@@ -109,6 +109,9 @@ type Service struct {
 	// DefaultEngine names the engine of a new workspace that asks for none,
 	// from the client's product ("tofu" when OpenTofu's CLI creates it).
 	DefaultEngine func(hint string) string
+	// OrgEngine is what an organization says of new workspaces that ask for no
+	// engine and no version; empty if it says nothing.
+	OrgEngine func(ctx context.Context, tx *db.Tx, org core.ID) (engine, version string, err error)
 	// UnlockCheck may refuse an unlock: an upload of state is pending.
 	UnlockCheck []func(context.Context, *db.Tx, core.ID) error
 	// ForcedOpen hear of a lock that is forced open: an upload of state that is
