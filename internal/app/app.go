@@ -253,7 +253,7 @@ func (s *Server) wire(ctx context.Context) error {
 	s.runner.Prepare()
 	s.runs.MakeArtifacts = s.runner.MakeArtifacts
 
-	s.notify = &notify.Service{DB: s.db, Box: s.box, Bus: s.bus, Outbound: outbound.New(s.cfg.OutboundAllow), Base: s.URL, Mail: s.accounts.SendMail}
+	s.notify = &notify.Service{DB: s.db, Box: s.box, Bus: s.bus, Outbound: outbound.New(s.cfg.OutboundAllow), Base: s.URL, Mail: s.accounts.SendMail, Log: s.runs.LogEnd}
 	s.exports = &planexport.Service{DB: s.db, Blobs: s.blobs, Signer: s.signer, Runs: s.runs}
 
 	out := outbound.New(s.cfg.OutboundAllow)
@@ -289,7 +289,8 @@ func (s *Server) wire(ctx context.Context) error {
 	triggers := &runtrigger.Service{DB: s.db, Runs: s.runs}
 	s.runs.Told = append(s.runs.Told, triggers.Told)
 	s.runs.AfterApplied = append(s.runs.AfterApplied, triggers.Queue)
-	destroyer := &autodestroy.Service{DB: s.db, Runs: s.runs}
+	destroyer := &autodestroy.Service{DB: s.db, Runs: s.runs, Tell: s.notify.TellOf}
+	s.runs.Told = append(s.runs.Told, destroyer.Told)
 	s.runs.AfterApplied = append(s.runs.AfterApplied, destroyer.Sweep)
 	planner := &schedule.Service{DB: s.db, Runs: s.runs}
 	engines := &upgrade.Service{DB: s.db, Runs: s.runs, Workspaces: s.workspaces, Installed: s.catalog.Installed}

@@ -5,6 +5,7 @@ package autodestroy
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 
 	"interlock/internal/core"
@@ -17,7 +18,12 @@ import (
 type Service struct {
 	DB   *db.DB
 	Runs *run.Service
+	// Tell tells whoever wants to hear of a workspace.
+	Tell func(ctx context.Context, tx *db.Tx, ws core.ID, trigger, words, path string) error
 }
+
+// trigger is the trigger reason of automatic destroy runs.
+const trigger = "auto_destroy"
 
 // Sweep queues what is due. It looks at what is, so that it may be called at
 // any time and by several at once.
@@ -35,7 +41,7 @@ func (s *Service) Sweep(ctx context.Context) error {
 			slog.WarnContext(ctx, "queue an automatic destroy run", "workspace", id, "err", qerr)
 		}
 	}
-	return err
+	return errors.Join(err, s.remind(ctx))
 }
 
 func (s *Service) queue(ctx context.Context, id core.ID) error {
@@ -53,7 +59,7 @@ func (s *Service) queue(ctx context.Context, id core.ID) error {
 		if err != nil || w.Resources == 0 || w.ConfigID == "" || w.ExecutionMode != "remote" || !w.AllowDestroyPlan {
 			return "", "", n, err // the time has passed and nothing is there to destroy, or nobody to do it
 		}
-		return id, by, run.New{IsDestroy: true, AutoApply: &yes, Source: "tfe-infrastructure-lifecycle", TriggerReason: "auto_destroy",
+		return id, by, run.New{IsDestroy: true, AutoApply: &yes, Source: "tfe-infrastructure-lifecycle", TriggerReason: trigger,
 			Message: "Automatic destroy run"}, nil
 	})
 	if core.KindOf(err) == core.NotFound {

@@ -59,6 +59,10 @@ func telling(what run.Fact) (trigger, words string) {
 		return RunNeedsAttention, "Run Needs Attention"
 	case run.FactApplying:
 		return RunApplying, "Run Applying"
+	case run.FactConfirmed:
+		return RunConfirmed, "Run Confirmed"
+	case run.FactDiscarded:
+		return RunDiscarded, "Run Discarded"
 	case run.FactCompleted:
 		return RunCompleted, "Run Completed"
 	case run.FactErrored:

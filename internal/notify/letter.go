@@ -32,8 +32,16 @@ func (s *Service) mailTo(ctx context.Context, n Notification) (to []string, err 
 	return to, err
 }
 
-// letter writes a message for people.
-func (m message) letter(to []string) mail.Letter {
+// maxLog is how much of the end of a log a letter has, in bytes.
+const maxLog = 16 << 10
+
+// withLog reports whether a letter about a trigger has the end of the log.
+func withLog(trigger string) bool {
+	return trigger == RunNeedsAttention || trigger == RunCompleted || trigger == RunErrored
+}
+
+// letter writes a message for people; log is the end of what the engine said.
+func (m message) letter(to []string, log string) mail.Letter {
 	h := m.Notifications[0]
 	subject, text := "Interlock: "+h.Message, h.Message+"\n"
 	if m.WorkspaceName != nil && m.Organization != nil {
@@ -45,6 +53,12 @@ func (m message) letter(to []string) mail.Letter {
 	}
 	if m.RunURL != nil {
 		text += "\n" + *m.RunURL + "\n"
+	}
+	if m.WorkspaceURL != nil {
+		text += "\n" + *m.WorkspaceURL + "\n"
+	}
+	if log != "" {
+		text += "\nThe end of the log:\n\n" + log
 	}
 	return mail.Letter{To: to, Subject: subject, Text: text}
 }
@@ -65,7 +79,13 @@ func (s *Service) post(ctx context.Context, n Notification, d delivery) (deliver
 		return d, nil
 	}
 	d.URL = strings.Join(to, ", ")
-	err = s.Mail(ctx, m.letter(to))
+	log := ""
+	if d.RunID != "" && s.Log != nil && withLog(m.Notifications[0].Trigger) {
+		if log, err = s.Log(ctx, d.RunID, maxLog); err != nil && core.KindOf(err) != core.NotFound {
+			return d, err
+		}
+	}
+	err = s.Mail(ctx, m.letter(to, log))
 	switch {
 	case err != nil && core.KindOf(err) == core.Conflict:
 		d.Status, d.Answer = failed, core.Message(err)

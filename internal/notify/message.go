@@ -22,6 +22,7 @@ type message struct {
 	WorkspaceID    *core.ID   `json:"workspace_id"`
 	WorkspaceName  *string    `json:"workspace_name"`
 	Organization   *string    `json:"organization_name"`
+	WorkspaceURL   *string    `json:"workspace_url,omitempty"` // ours: of what is no run's fact
 	Notifications  []happened `json:"notifications"`
 	destination    string
 	organization   string
@@ -57,7 +58,7 @@ func (s *Service) about(n Notification, r run.Run, p place, trigger, words, by s
 // aboutWorkspace is the message of what is no run's fact.
 func (s *Service) aboutWorkspace(n Notification, ws core.ID, p place, trigger, words, path string, at time.Time) message {
 	u := s.Base + "/app/" + p.org + "/" + p.workspace + path
-	return message{Version: 1, Notification: n.ID, WorkspaceID: &ws, WorkspaceName: &p.workspace, Organization: &p.org,
+	return message{Version: 1, Notification: n.ID, WorkspaceID: &ws, WorkspaceName: &p.workspace, Organization: &p.org, WorkspaceURL: &u,
 		Notifications: []happened{{Message: words, Trigger: trigger, UpdatedAt: &at}},
 		destination:   n.Destination, organization: p.org, workspace: p.workspace, url: u}
 }

@@ -58,10 +58,13 @@ const (
 	RunApplying       = "run:applying"
 	RunCompleted      = "run:completed"
 	RunErrored        = "run:errored"
+	// Ours, since the system of 2017 had them.
+	RunConfirmed = "run:confirmed"
+	RunDiscarded = "run:discarded"
 )
 
 func triggers() []string {
-	return []string{RunCreated, RunPlanning, RunNeedsAttention, RunApplying, RunCompleted, RunErrored,
+	return []string{RunCreated, RunPlanning, RunNeedsAttention, RunApplying, RunCompleted, RunErrored, RunConfirmed, RunDiscarded,
 		"assessment:drifted", "assessment:check_failure", "assessment:failed",
 		"workspace:auto_destroy_reminder", "workspace:auto_destroy_run_results", "team:change_request", "change_request:created", "stack:created"}
 }
@@ -81,6 +84,8 @@ type Service struct {
 	Outbound *outbound.Client
 	Base     string // the server's URL, for links
 	Queue    *jobs.Queue
+	// Log is the end of what the engine of a run said, without what is secret.
+	Log func(ctx context.Context, run core.ID, most int) (string, error)
 	// Mail sends a letter; core.Conflict where there is no mail server.
 	Mail func(context.Context, letters.Letter) error
 

@@ -18,6 +18,8 @@ const (
 	FactNeedsAttention Fact = "needs_attention" // it waits for a person
 	FactApplying       Fact = "applying"
 	FactCompleted      Fact = "completed"
+	FactConfirmed      Fact = "confirmed"
+	FactDiscarded      Fact = "discarded"
 	FactErrored        Fact = "errored" // or canceled: it ended before it was through
 )
 
@@ -28,6 +30,10 @@ func factOf(st core.Status) Fact {
 		return FactPlanning
 	case core.Applying:
 		return FactApplying
+	case core.Confirmed:
+		return FactConfirmed
+	case core.Discarded:
+		return FactDiscarded
 	case core.Applied, core.PlannedAndFinished:
 		return FactCompleted
 	case core.PlannedAndSaved:
