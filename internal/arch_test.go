@@ -20,8 +20,8 @@ var floors = map[string]int{
 	"core": 0, "fault": 0,
 	// The kit: what any server needs.
 	"bus": 1, "db": 1, "jsonapi": 1, "outbound": 1, "seal": 1, "tarball": 1, "tfdata": 1,
-	"secret": 2, "authz": 2, "jobs": 2, "executor": 2,
-	"audit": 3, "mail": 3, "blob": 3, "web": 4,
+	"secret": 2, "authz": 2, "jobs": 2, "providers": 2,
+	"executor": 3, "audit": 3, "mail": 3, "blob": 3, "web": 4,
 	// The spine: what a run is made of, each above what it needs.
 	"account": 10, "workspace": 11, "variable": 12, "config": 13, "state": 14, "run": 15,
 	// The roof.

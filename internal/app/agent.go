@@ -22,6 +22,7 @@ import (
 	"interlock/internal/bus"
 	"interlock/internal/core"
 	"interlock/internal/executor"
+	"interlock/internal/providers"
 	"interlock/internal/runner"
 	"interlock/internal/secret"
 )
@@ -257,7 +258,14 @@ func (c *agentConfig) assemble() (r *runner.Runner, remote *runner.Remote, done 
 			return fail(err)
 		}
 	}
-	exec, err := executor.New(executor.Config{DataDir: c.WorkDir, Sandbox: box, CABundle: bundle, Limits: c.Limits})
+	store, err := providers.Open(providerDir(c.WorkDir))
+	if err == nil {
+		err = store.Clean()
+	}
+	if err != nil {
+		return fail(err)
+	}
+	exec, err := executor.New(executor.Config{DataDir: c.WorkDir, Sandbox: box, CABundle: bundle, Limits: c.Limits, ProviderDir: store.Unpacked()})
 	if err != nil {
 		return fail(err)
 	}
@@ -268,7 +276,7 @@ func (c *agentConfig) assemble() (r *runner.Runner, remote *runner.Remote, done 
 	known, _ := os.ReadFile(filepath.Join(c.WorkDir, "agent"))
 	remote = &runner.Remote{Address: c.Address, Token: secret.Text(c.Token), Agent: core.ID(strings.TrimSpace(string(known))),
 		HTTP: &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
-	r = &runner.Runner{Control: remote, Bus: bus.New(), Exec: exec, Catalog: catalog, Root: filepath.Join(c.WorkDir, "work"), Journal: filepath.Join(c.WorkDir, "journal"),
+	r = &runner.Runner{Installer: &executor.Installer{Store: store, Offline: c.Limits.NoNetwork}, Control: remote, Bus: bus.New(), Exec: exec, Catalog: catalog, Root: filepath.Join(c.WorkDir, "work"), Journal: filepath.Join(c.WorkDir, "journal"),
 		Slots: c.Concurrency, Single: c.Single, Base: strings.TrimSuffix(c.Address, "/"), Grace: c.Grace}
 	r.Prepare()
 	return r, remote, done, nil

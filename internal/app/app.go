@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -35,6 +36,7 @@ import (
 	"interlock/internal/notify"
 	"interlock/internal/outbound"
 	"interlock/internal/planexport"
+	"interlock/internal/providers"
 	"interlock/internal/registry"
 	"interlock/internal/run"
 	"interlock/internal/runner"
@@ -80,12 +82,17 @@ type Server struct {
 	exec    *executor.Executor
 	runner  *runner.Runner
 	tester  *moduletest.Worker
-	lock    *os.File
-	ln      net.Listener
-	http    *http.Server
-	URL     string // where it is reached
-	Setup   string // the setup link, if there is no user yet
-	CAFile  string // of --tls-self-signed
+	store   *providers.Store
+
+	mirrorCert *tls.Certificate // of the mirror for this node's runs, nil for none
+	stopMirror context.CancelFunc
+
+	lock   *os.File
+	ln     net.Listener
+	http   *http.Server
+	URL    string // where it is reached
+	Setup  string // the setup link, if there is no user yet
+	CAFile string // of --tls-self-signed
 }
 
 // Run starts a server and serves until ctx ends. ready is called when it
@@ -175,13 +182,18 @@ func (s *Server) openExecutor(ctx context.Context) error {
 	if err != nil {
 		return UsageError{fmt.Sprintf("setting sandbox: %q is not possible here; %s", s.cfg.Sandbox, core.Message(err))}
 	}
+	local, err := s.openProviders()
+	if err != nil {
+		return err
+	}
+	own := slices.DeleteFunc([]string{s.CAFile, local}, func(f string) bool { return f == "" })
 	bundle := ""
-	if s.CAFile != "" {
-		if bundle, err = trustBundle(s.cfg.DataDir, s.CAFile); err != nil {
+	if len(own) > 0 {
+		if bundle, err = trustBundle(s.cfg.DataDir, own...); err != nil {
 			return err
 		}
 	}
-	if s.exec, err = executor.New(executor.Config{DataDir: s.cfg.DataDir, Sandbox: box, CABundle: bundle, Limits: s.cfg.Limits}); err != nil {
+	if s.exec, err = executor.New(executor.Config{DataDir: s.cfg.DataDir, Sandbox: box, CABundle: bundle, Limits: s.cfg.Limits, ProviderDir: s.store.Unpacked()}); err != nil {
 		return err
 	}
 	s.catalog = executor.NewCatalog(executor.CatalogConfig{DataDir: s.cfg.DataDir, EnginePath: s.cfg.EnginePath, Mirror: s.cfg.EngineMirror})
@@ -245,7 +257,11 @@ func (s *Server) wire(ctx context.Context) error {
 		return err
 	}
 	keys := &sshkey.Service{DB: s.db, Box: s.box, Workspaces: s.workspaces}
-	s.runner = &runner.Runner{SSHKey: keys.OfWorkspace, Runs: s.runs, Configs: s.configs, States: s.states, Bus: s.bus, Exec: s.exec, Catalog: s.catalog,
+	mirrored, installer, err := s.openMirror(ctx)
+	if err != nil {
+		return err
+	}
+	s.runner = &runner.Runner{Installer: installer, SSHKey: keys.OfWorkspace, Runs: s.runs, Configs: s.configs, States: s.states, Bus: s.bus, Exec: s.exec, Catalog: s.catalog,
 		Node: node, Root: filepath.Join(s.cfg.DataDir, "work"), Slots: s.cfg.Runners, Base: s.URL, Grace: s.cfg.ShutdownGrace}
 	if s.db.Postgres() != nil {
 		s.runner.Journal = filepath.Join(s.cfg.DataDir, "journal") // other servers may give us up
@@ -319,7 +335,7 @@ func (s *Server) wire(ctx context.Context) error {
 		return err
 	}
 	tests := &moduletest.Service{DB: s.db, Blobs: s.blobs, Box: s.box, Bus: s.bus, Signer: s.signer}
-	s.tester = &moduletest.Worker{Service: tests, Exec: s.exec, Catalog: s.catalog, DefaultEngine: s.defaultEngine, Node: node,
+	s.tester = &moduletest.Worker{Service: tests, Exec: s.exec, Catalog: s.catalog, Installer: installer, DefaultEngine: s.defaultEngine, Node: node,
 		Root: filepath.Join(s.cfg.DataDir, "tests"), Grace: s.cfg.ShutdownGrace}
 	pools := &agentpool.Service{DB: s.db, Accounts: s.accounts}
 	s.runs.Sweeps = append(s.runs.Sweeps, pools.Sweep)
@@ -336,8 +352,8 @@ func (s *Server) wire(ctx context.Context) error {
 		s.accounts, s.workspaces, s.variables, s.configs, s.states, s.runs, s.notify, s.exports,
 		&login.Service{DB: s.db, Box: s.box, Accounts: s.accounts}, doors,
 		modules, tests,
-		pools, &runner.Gate{Runs: s.runs, Configs: s.configs, States: s.states, SSHKey: keys.OfWorkspace, Bus: s.bus, Pools: pools},
-		keys, triggers, planner, drifts, engines, s.vcs,
+		pools, &runner.Gate{Runs: s.runs, Configs: s.configs, States: s.states, SSHKey: keys.OfWorkspace, Bus: s.bus, Pools: pools, Mirror: s.agentMirror(mirrored)},
+		mirrored, keys, triggers, planner, drifts, engines, s.vcs,
 		site, web.Static{}, s.metrics, health{s}, newMeta(s.cfg.IPRanges),
 	} {
 		f.Routes(rt)
@@ -474,6 +490,9 @@ func (s *Server) serve(ctx context.Context, ready func(*Server)) error {
 }
 
 func (s *Server) close() {
+	if s.stopMirror != nil {
+		s.stopMirror()
+	}
 	if s.ln != nil {
 		_ = s.ln.Close()
 	}

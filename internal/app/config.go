@@ -5,7 +5,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"interlock/internal/executor"
 	"io"
 	"log/slog"
 	"net"
@@ -19,6 +18,8 @@ import (
 	"time"
 
 	"interlock/internal/blob"
+	"interlock/internal/executor"
+	"interlock/internal/mirror"
 	"interlock/internal/outbound"
 )
 
@@ -42,10 +43,15 @@ type Config struct {
 	ShutdownGrace time.Duration
 	IPRanges      []string
 	OutboundAllow []netip.Prefix // private networks that may be called for users
-	VCSInterval   time.Duration  // between two looks at a repository
-	VCSLocal      []string       // directories whose repositories may be cloned
-	LogFormat     string
-	LogLevel      string
+	// Providers: who may read the mirror, where it gets what it lacks ("" the
+	// registries, "none", or a mirror's URL), and hosts that are left to engines.
+	ProviderMirror   string
+	ProviderUpstream string
+	ProviderDirect   []string
+	VCSInterval      time.Duration // between two looks at a repository
+	VCSLocal         []string      // directories whose repositories may be cloned
+	LogFormat        string
+	LogLevel         string
 
 	// The first site administrator, from the environment alone: a flag would
 	// show the password to every user of the machine.
@@ -217,6 +223,15 @@ func settings() []setting {
 				return errors.New("allowed: addresses and networks, separated by commas, as 10.1.0.0/16,127.0.0.1")
 			}
 			return nil
+		}},
+		{"provider-mirror", mirror.Authenticated, "who may read the mirror of providers: whoever has a token, all, or nobody and runs neither", text(func(c *Config) *string { return &c.ProviderMirror }, mirror.Authenticated, mirror.Open, mirror.Off)},
+		{"provider-upstream", "", "where providers come from that are not here: none, or the URL of a network mirror (default: the registry of each)", func(c *Config, v string) error {
+			c.ProviderUpstream = v
+			return checkUpstream(v)
+		}},
+		{"provider-direct", "", "hosts of registries that runs ask themselves, with commas between (default: none but this server)", func(c *Config, v string) (err error) {
+			c.ProviderDirect, err = parseHosts(v)
+			return err
 		}},
 		{"vcs-poll-interval", "30s", "how often repositories are looked at; a webhook has them looked at once", func(c *Config, v string) error {
 			d, err := time.ParseDuration(v)

@@ -66,12 +66,16 @@ func selfSigned(dir, base string) (tls.Certificate, string, error) {
 var systemBundles = []string{"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem"}
 
 // trustBundle writes what runs trust when the server's certificate is its own
-// work: what the server trusts, and its own authority, so that an engine can
-// read other workspaces' states from it.
-func trustBundle(dir, caFile string) (string, error) {
-	own, err := os.ReadFile(caFile)
-	if err != nil {
-		return "", err
+// work: what the server trusts, and authorities of its own, so that an engine
+// can read other workspaces' states from it and get providers.
+func trustBundle(dir string, caFiles ...string) (string, error) {
+	var own []byte
+	for _, f := range caFiles {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			return "", err
+		}
+		own = append(append(own, b...), '\n')
 	}
 	files := systemBundles
 	if f := os.Getenv("SSL_CERT_FILE"); f != "" {
@@ -79,6 +83,7 @@ func trustBundle(dir, caFile string) (string, error) {
 	}
 	var b []byte
 	for _, f := range files {
+		var err error
 		if b, err = os.ReadFile(f); err == nil {
 			b = append(b, '\n')
 			break

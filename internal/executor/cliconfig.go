@@ -1,23 +1,40 @@
 package executor
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"maps"
-	"path/filepath"
+	"os"
 	"slices"
 	"strings"
+	"time"
+
+	"github.com/hashicorp/terraform-exec/tfexec"
 )
+
+// Providers says where an engine gets providers from. All is asked for
+// versions; the first of them that has the chosen one gives it.
+type Providers struct {
+	Dir     string   // a filesystem mirror, "" for none
+	Packed  []string // archives outside of the area that Dir links to, which init may read
+	Network string   // URL of a network mirror, "" for none
+	// Why, if set, is asked after a failed init that said something what is known
+	// of the reasons.
+	Why    func(said string) []string
+	Direct []string // patterns of what the engine gets from the registries themselves, and from nowhere else if Network is set
+}
 
 // configuresCLI reports whether the engine needs a configuration file of its
 // own, in/cli.tfrc of the area.
-func (s *Spec) configuresCLI() bool { return s.ProviderCache != "" || len(s.Credentials) > 0 }
+func (s *Spec) configuresCLI() bool { return s.Providers != nil || len(s.Credentials) > 0 }
 
 // writeCLIConfig writes it, for each phase anew since its token is too. It
-// sends the engine to ProviderCache for what is in it and to the registries for
-// the rest, and gives it Credentials: a variable of the environment could not
-// name a host with a port.
-func writeCLIConfig(s *Spec) error {
+// tells the engine where providers are and gives it Credentials: a variable of
+// the environment could not name a host with a port. p is nil except for init.
+func writeCLIConfig(s *Spec, p *Providers) error {
 	if !s.configuresCLI() {
 		return nil
 	}
@@ -25,29 +42,99 @@ func writeCLIConfig(s *Spec) error {
 	for _, host := range slices.Sorted(maps.Keys(s.Credentials)) {
 		fmt.Fprintf(&b, "credentials %s {\n  token = %s\n}\n", quoted(host), quoted(s.Credentials[host]))
 	}
-	if s.ProviderCache != "" {
-		found, err := filepath.Glob(filepath.Join(s.ProviderCache, "*", "*", "*"))
-		if err != nil {
-			return err
+	if p != nil {
+		b.WriteString("provider_installation {\n")
+		if p.Dir != "" {
+			fmt.Fprintf(&b, "  filesystem_mirror {\n    path = %s\n  }\n", quoted(p.Dir))
 		}
-		names := []string{}
-		for _, p := range found {
-			rel, err := filepath.Rel(s.ProviderCache, p)
-			if err == nil && !strings.HasPrefix(rel, ".") {
-				names = append(names, filepath.ToSlash(rel))
+		if p.Network != "" {
+			fmt.Fprintf(&b, "  network_mirror {\n    url = %s\n", quoted(p.Network))
+			if len(p.Direct) > 0 {
+				fmt.Fprintf(&b, "    exclude = %s\n", quoted(p.Direct))
 			}
+			b.WriteString("  }\n")
 		}
-		if list := quoted(names); len(names) > 0 {
-			fmt.Fprintf(&b, "provider_installation {\n  filesystem_mirror {\n    path    = %s\n    include = %s\n  }\n  direct {\n    exclude = %s\n  }\n}\n", quoted(s.ProviderCache), list, list)
+		if len(p.Direct) > 0 {
+			fmt.Fprintf(&b, "  direct {\n    include = %s\n  }\n", quoted(p.Direct))
 		}
+		b.WriteString("}\n")
 	}
 	return writeFile(s.Area.path("in", "cli.tfrc"), []byte(b.String()))
 }
 
 // quoted is a string or a list of strings as a literal that HCL and JSON share.
-// What it is used for, host names, tokens and paths of ours, has no template
-// signs in it.
+// What it is used for, host names, tokens, URLs and paths of ours, has no
+// template signs in it.
 func quoted(v any) string {
 	b, _ := json.Marshal(v)
 	return string(b)
+}
+
+// maxLock bounds a dependency lock file, in bytes; an engine's own are small.
+const maxLock = 4 << 20
+
+// lockFile is the dependency lock file of the working directory, nil for none.
+func lockFile(root *os.Root) []byte {
+	f, err := openRun(root, ".terraform.lock.hcl")
+	if err != nil {
+		return nil // the engine will say what is wrong with it
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxLock+1))
+	if err != nil || len(b) > maxLock {
+		return nil
+	}
+	return b
+}
+
+// initialise runs init, with the providers that Spec.Providers has for it.
+func (x *Executor) initialise(ctx context.Context, s *Spec, root *os.Root, out io.Writer, env map[string]string) (o outcome, err error) {
+	c := call{spec: s, workDir: s.workPath(), out: out, env: env, ssh: s.offersSSH(), run: func(ctx context.Context, tf *tfexec.Terraform) error { return tf.Init(ctx) }}
+	if s.Providers != nil {
+		asked, stop := s.untilStopped(ctx)
+		p, err := s.Providers(asked, lockFile(root), s.Area.path("in", "providers"))
+		stop()
+		if err != nil {
+			return o, fmt.Errorf("lay out providers: %w", err)
+		}
+		if err := writeCLIConfig(s, &p); err != nil {
+			return o, err
+		}
+		c.packed, o.why = p.Packed, p.Why
+	}
+	takeAway, err := lendKey(s)
+	if err == nil {
+		began := time.Now()
+		why := o.why
+		o, err = x.do(ctx, c)
+		o.why = why
+		if err == nil && o.err == nil && s.Installed != nil {
+			s.Installed(lockFile(root), time.Since(began))
+		}
+	}
+	return o, errors.Join(err, takeAway())
+}
+
+// untilStopped is a context that ends when somebody wants the phase to stop.
+func (s *Spec) untilStopped(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		select {
+		case <-s.Interrupt:
+		case <-s.Kill:
+		case <-ctx.Done():
+		}
+		cancel()
+	}()
+	return ctx, cancel
+}
+
+// explain adds to the log of a failed init what the engine could not know.
+func (o outcome) explain(log *logWriter, said string) {
+	if o.why == nil {
+		return
+	}
+	for _, reason := range o.why(said) {
+		log.line([]byte("Interlock: " + reason + "\n"))
+	}
 }

@@ -7,6 +7,7 @@
 package executor
 
 import (
+	"context"
 	"encoding/json"
 	"io"
 	"os"
@@ -24,6 +25,8 @@ type Config struct {
 	// CABundle is a file of certificates that runs trust, "" for the system's.
 	CABundle string
 	Limits   Limits // of every phase
+	// ProviderDir holds unpacked providers that every run may read, "" for none.
+	ProviderDir string
 }
 
 // Executor starts engines. It may be used from many goroutines, one phase of
@@ -116,10 +119,14 @@ type Spec struct {
 	Kill      <-chan struct{}
 	Grace     time.Duration // 0 means 30 s
 
-	// ProviderCache is a directory of unpacked providers laid out as a
-	// filesystem mirror (host/namespace/type/version/os_arch). Providers found
-	// there are taken from there and from nowhere else. The run cannot write it.
-	ProviderCache string
+	// Providers, if set, is asked before init where the engine gets providers
+	// from. It is given the dependency lock file, nil for none, and a directory
+	// in which it may lay some out: links into Config.ProviderDir, which the run
+	// can read and not change. Its context ends when the phase is to stop.
+	Providers func(ctx context.Context, lock []byte, dir string) (Providers, error)
+	// Installed, if set, is given the lock file that a successful init left, and
+	// how long it took.
+	Installed func(lock []byte, took time.Duration)
 }
 
 // PlanSpec describes one plan.

@@ -31,6 +31,7 @@ type call struct {
 	split   bool              // keep stderr apart from stdout
 	bare    bool              // without spec.Env and with an empty home
 	ssh     bool              // with the lent SSH key
+	packed  []string          // files that it may read besides
 	run     func(context.Context, *tfexec.Terraform) error
 	out     io.Writer
 	errOut  io.Writer
@@ -41,8 +42,9 @@ type call struct {
 type outcome struct {
 	exit             int // -1 if it never ran or was killed
 	canceled, killed bool
-	err              error  // of the engine or of starting it; nil for exit 0 and for 2 of plan
-	limit            string // the limit that ended it
+	err              error                 // of the engine or of starting it; nil for exit 0 and for 2 of plan
+	limit            string                // the limit that ended it
+	why              func(string) []string // more about a failed init
 }
 
 // do runs one engine process in the sandbox and returns when nothing of it is
@@ -259,8 +261,9 @@ func (x *Executor) view(c *call, mark string) view {
 			}
 		}
 	}
-	if s.ProviderCache != "" {
-		v.ro = append(v.ro, s.ProviderCache)
+	v.ro = append(v.ro, c.packed...)
+	if x.cfg.ProviderDir != "" {
+		v.ro = append(v.ro, x.cfg.ProviderDir)
 	}
 	if s.configuresCLI() {
 		v.env["TF_CLI_CONFIG_FILE"] = s.Area.path("in", "cli.tfrc")

@@ -3,13 +3,10 @@ package executor
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-
-	"github.com/hashicorp/terraform-exec/tfexec"
 
 	"interlock/internal/core"
 )
@@ -47,7 +44,7 @@ func (x *Executor) prepare(ctx context.Context, s *Spec, log *logWriter, plan bo
 			}
 		}
 	}
-	if err := writeCLIConfig(s); err != nil {
+	if err := writeCLIConfig(s, nil); err != nil {
 		return r, err
 	}
 	if !plan {
@@ -76,19 +73,14 @@ func (x *Executor) prepare(ctx context.Context, s *Spec, log *logWriter, plan bo
 			out = log
 		}
 		r.initialised = true
-		takeAway, err := lendKey(s)
-		if err == nil {
-			r.outcome, err = x.do(ctx, call{spec: s, workDir: s.workPath(), out: out, ssh: s.offersSSH(), run: func(ctx context.Context, tf *tfexec.Terraform) error {
-				return tf.Init(ctx)
-			}})
-		}
-		if err := errors.Join(err, takeAway()); err != nil {
+		if r.outcome, err = x.initialise(ctx, s, root, out, nil); err != nil {
 			return r, err
 		}
 		if r.err != nil {
 			for line := range bytes.Lines(buf.Bytes()) {
 				log.line(line)
 			}
+			r.explain(log, buf.String())
 			r.canceled = r.outcome.canceled
 			r.done = true
 			return r, nil

@@ -86,7 +86,7 @@ func (x *Executor) prepareTest(ctx context.Context, s *TestSpec, log *logWriter)
 	if err := x.hidden(&s.Spec); err != nil {
 		return r, err
 	}
-	if err := writeCLIConfig(&s.Spec); err != nil {
+	if err := writeCLIConfig(&s.Spec, nil); err != nil {
 		return r, err
 	}
 	m, err := scan(root, ".", s.Engine.Product)
@@ -109,19 +109,14 @@ func (x *Executor) prepareTest(ctx context.Context, s *TestSpec, log *logWriter)
 	}
 	var buf bytes.Buffer
 	r.initialised = true
-	takeAway, err := lendKey(&s.Spec)
-	if err == nil {
-		r.outcome, err = x.do(ctx, call{spec: &s.Spec, workDir: s.workPath(), out: &buf, env: env, ssh: s.offersSSH(), run: func(ctx context.Context, tf *tfexec.Terraform) error {
-			return tf.Init(ctx)
-		}})
-	}
-	if err := errors.Join(err, takeAway()); err != nil {
+	if r.outcome, err = x.initialise(ctx, &s.Spec, root, &buf, env); err != nil {
 		return r, err
 	}
 	if r.err != nil {
 		for line := range bytes.Lines(buf.Bytes()) {
 			log.line(line)
 		}
+		r.explain(log, buf.String())
 		r.canceled, r.done = r.outcome.canceled, true
 	}
 	return r, nil

@@ -22,13 +22,13 @@ type Worker struct {
 	*Service
 	Exec          *executor.Executor
 	Catalog       *executor.Catalog
+	Installer     *executor.Installer
 	DefaultEngine func(hint string) string
 	Node          string // the same after a restart
 	Root          string // directory of the areas
 	// Grace is how long an engine may take to destroy what its tests have made
 	// when a person or the end of the server asks it to stop.
-	Grace         time.Duration
-	ProviderCache string
+	Grace time.Duration
 }
 
 const (
@@ -301,7 +301,7 @@ func (w *Worker) test(ctx context.Context, t Test, log *sink, j *watch) (res exe
 	}
 	spec := executor.TestSpec{Filters: o.Filters, Directory: o.Directory, Verbose: o.Verbose, Spec: executor.Spec{
 		Area: area, Engine: engine, Env: map[string]string{}, TFVars: map[string]executor.Value{}, RunVars: o.Variables, Log: log,
-		Parallelism: o.Parallelism, Interrupt: j.interrupt, Kill: j.kill, Grace: w.Grace, ProviderCache: w.ProviderCache,
+		Parallelism: o.Parallelism, Interrupt: j.interrupt, Kill: j.kill, Grace: w.Grace,
 	}}
 	for _, v := range vars {
 		if v.Category == variable.Env {
@@ -313,6 +313,7 @@ func (w *Worker) test(ctx context.Context, t Test, log *sink, j *watch) (res exe
 			spec.Secrets = append(spec.Secrets, v.Value)
 		}
 	}
+	spec.Providers = w.Installer.For(spec.Env)
 	if err := os.MkdirAll(w.Root, 0o700); err != nil {
 		return res, err
 	}

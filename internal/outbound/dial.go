@@ -69,3 +69,22 @@ func (l limited) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // Reason says in a sentence for people why a call through HTTP failed.
 func Reason(err error) error { return reason(err) }
+
+// Download is a client for files from an address that a user gave: the rules
+// of Post, up to five redirects, never from https to http, and no bound on how
+// long or large an answer is, which the caller must have.
+func (c *Client) Download() *http.Client {
+	return &http.Client{
+		Transport: &http.Transport{DialContext: c.dialer.DialContext, TLSHandshakeTimeout: 10 * time.Second, ResponseHeaderTimeout: 60 * time.Second,
+			MaxResponseHeaderBytes: 64 << 10, IdleConnTimeout: 30 * time.Second, MaxIdleConnsPerHost: 4},
+		CheckRedirect: func(r *http.Request, via []*http.Request) error {
+			if len(via) > 5 {
+				return core.Errorf(core.Invalid, "the address redirects too often")
+			}
+			if via[len(via)-1].URL.Scheme == "https" && r.URL.Scheme != "https" {
+				return core.Errorf(core.Invalid, "the address redirects to one without TLS")
+			}
+			return nil
+		},
+	}
+}

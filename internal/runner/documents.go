@@ -110,7 +110,10 @@ func (r *Runner) makeArtifacts(ctx context.Context, id core.ID) error {
 	if err != nil {
 		return err
 	}
-	spec := executor.Spec{Area: area, Engine: engine, WorkDir: rn.WorkingDirectory, ProviderCache: r.ProviderCache}
+	spec := executor.Spec{Area: area, Engine: engine, WorkDir: rn.WorkingDirectory}
+	if r.Installer != nil {
+		spec.Providers = r.Installer.For(nil)
+	}
 	if empty(area.ConfigDir()) {
 		// Made again elsewhere, so that a phase that comes meanwhile finds its own.
 		tmp := rn

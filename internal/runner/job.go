@@ -199,9 +199,10 @@ func (j *job) spec(ctx context.Context, area *executor.Area, version string) (ex
 	if u, err := url.Parse(j.r.Base); err == nil && w.Token != "" {
 		credentials[u.Host] = w.Token.Reveal()
 	}
+	providers, installed := j.r.providers(w, env)
 	return executor.Spec{
-		Area: area, Engine: engine, WorkDir: w.Run.WorkingDirectory, Env: env, Credentials: credentials, SSHKey: key, TFVars: vars, RunVars: runVars, JSON: w.Run.Structured,
-		Secrets: secrets, Log: j.log, Debug: w.Run.Debugging, Interrupt: j.interrupt, Kill: j.kill, Lease: j.r.leaseFile(w.Phase.ID), Grace: j.r.CancelGrace, ProviderCache: j.r.ProviderCache,
+		Providers: providers, Installed: installed, Area: area, Engine: engine, WorkDir: w.Run.WorkingDirectory, Env: env, Credentials: credentials, SSHKey: key, TFVars: vars, RunVars: runVars, JSON: w.Run.Structured,
+		Secrets: secrets, Log: j.log, Debug: w.Run.Debugging, Interrupt: j.interrupt, Kill: j.kill, Lease: j.r.leaseFile(w.Phase.ID), Grace: j.r.CancelGrace,
 	}, nil
 }
 

@@ -29,6 +29,7 @@ type Remote struct {
 
 	mu   sync.Mutex
 	keys map[core.ID]string // SSH keys of claims, by phase
+	last *Mirror            // of the server, as it said with the last claim
 }
 
 // How long a request may take. A heartbeat that takes longer than a renewal is
@@ -166,7 +167,7 @@ func (c *Remote) Claim(ctx context.Context) (*run.Work, error) {
 	if c.keys == nil {
 		c.keys = map[core.ID]string{}
 	}
-	c.keys[w.Phase.ID] = w.SSHKey
+	c.keys[w.Phase.ID], c.last = w.SSHKey, w.Mirror
 	return w.Work, nil
 }
 

@@ -35,6 +35,9 @@ type Runner struct {
 	Bus     *bus.Bus
 	Exec    *executor.Executor
 	Catalog *executor.Catalog
+	// Installer gives runs their providers; an agent's has no upstream but the
+	// server's mirror. Nil leaves that to the engines.
+	Installer *executor.Installer
 	// Control is how the platform is reached; nil for the services above. With
 	// one of its own the runner is an agent: it keeps to its phases, looks after
 	// nothing else, and has none of the services.
@@ -51,8 +54,7 @@ type Runner struct {
 	Base  string        // the server's URL, for the run's environment
 	Grace time.Duration // how long phases may finish when Run is told to end
 	// CancelGrace is how long an engine may take to stop when asked.
-	CancelGrace   time.Duration
-	ProviderCache string
+	CancelGrace time.Duration
 
 	mu     sync.Mutex
 	active map[core.ID]*job // by phase

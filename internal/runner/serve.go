@@ -40,6 +40,7 @@ type Gate struct {
 	SSHKey  func(ctx context.Context, workspace core.ID) (secret.Text, error)
 	Bus     *bus.Bus
 	Pools   Pools
+	Mirror  *Mirror // what agents are told of the mirror of providers; nil if there is none
 }
 
 // pollFor is how long a claim waits for work. It is short so that an agent
@@ -243,10 +244,11 @@ type wireWork struct {
 	*run.Work
 	Token  string
 	SSHKey string
+	Mirror *Mirror `json:",omitempty"`
 }
 
 func (g *Gate) wired(ctx context.Context, w *run.Work) wireWork {
-	out := wireWork{Work: w, Token: w.Token.Reveal()}
+	out := wireWork{Work: w, Token: w.Token.Reveal(), Mirror: g.Mirror}
 	// Without its key a run fails with a message of its own.
 	if key, err := g.SSHKey(ctx, w.Workspace.ID); err == nil {
 		out.SSHKey = key.Reveal()
