@@ -6,8 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -25,6 +28,18 @@ type Providers struct {
 	// of the reasons.
 	Why    func(said string) []string
 	Direct []string // patterns of what the engine gets from the registries themselves, and from nowhere else if Network is set
+}
+
+// ProviderRequest is what is known before init.
+type ProviderRequest struct {
+	Lock []byte // the dependency lock file, nil for none
+	// Dir is where a filesystem mirror may be laid out, as links into
+	// Config.ProviderDir: the run can read and not change it. It is not there yet.
+	Dir string
+	// Ported are hosts with a port that the configuration seems to have providers
+	// of. Engines cannot ask a network mirror for those: they take the colon in
+	// the relative URL for that of a scheme.
+	Ported []string
 }
 
 // configuresCLI reports whether the engine needs a configuration file of its
@@ -87,12 +102,57 @@ func lockFile(root *os.Root) []byte {
 	return b
 }
 
+// What of a configuration is read in search of hosts with ports.
+const (
+	maxSought     = 5000
+	maxSoughtFile = 4 << 20
+)
+
+// ported finds what may be providers' hosts with a port in all modules that
+// came with the configuration, its lock file and state. Some of what it finds
+// may be something else.
+func ported(dir string) (hosts []string) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil
+	}
+	defer root.Close()
+	name := regexp.MustCompile(`([0-9A-Za-z.-]+:[0-9]{1,5})/[0-9A-Za-z_-]+/[0-9A-Za-z_-]+`)
+	n := 0
+	_ = fs.WalkDir(root.FS(), ".", func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return nil
+		case d.IsDir() && (d.Name() == ".git" || d.Name() == ".terraform"):
+			return fs.SkipDir
+		case d.IsDir() || !slices.Contains([]string{".tf", ".tofu", ".json", ".hcl", ".tfstate"}, filepath.Ext(path)):
+			return nil
+		}
+		if n++; n > maxSought {
+			return fs.SkipAll
+		}
+		f, err := openRun(root, path)
+		if err != nil {
+			return nil
+		}
+		defer f.Close()
+		b, _ := io.ReadAll(io.LimitReader(f, maxSoughtFile))
+		for _, m := range name.FindAllSubmatch(b, 100) {
+			if h := strings.ToLower(string(m[1])); !slices.Contains(hosts, h) && len(hosts) < 100 {
+				hosts = append(hosts, h)
+			}
+		}
+		return nil
+	})
+	return hosts
+}
+
 // initialise runs init, with the providers that Spec.Providers has for it.
 func (x *Executor) initialise(ctx context.Context, s *Spec, root *os.Root, out io.Writer, env map[string]string) (o outcome, err error) {
 	c := call{spec: s, workDir: s.workPath(), out: out, env: env, ssh: s.offersSSH(), run: func(ctx context.Context, tf *tfexec.Terraform) error { return tf.Init(ctx) }}
 	if s.Providers != nil {
 		asked, stop := s.untilStopped(ctx)
-		p, err := s.Providers(asked, lockFile(root), s.Area.path("in", "providers"))
+		p, err := s.Providers(asked, ProviderRequest{Lock: lockFile(root), Dir: s.Area.path("in", "providers"), Ported: ported(s.Area.ConfigDir())})
 		stop()
 		if err != nil {
 			return o, fmt.Errorf("lay out providers: %w", err)

@@ -120,10 +120,8 @@ type Spec struct {
 	Grace     time.Duration // 0 means 30 s
 
 	// Providers, if set, is asked before init where the engine gets providers
-	// from. It is given the dependency lock file, nil for none, and a directory
-	// in which it may lay some out: links into Config.ProviderDir, which the run
-	// can read and not change. Its context ends when the phase is to stop.
-	Providers func(ctx context.Context, lock []byte, dir string) (Providers, error)
+	// from. Its context ends when the phase is to stop.
+	Providers func(ctx context.Context, q ProviderRequest) (Providers, error)
 	// Installed, if set, is given the lock file that a successful init left, and
 	// how long it took.
 	Installed func(lock []byte, took time.Duration)

@@ -473,7 +473,7 @@ func TestProvidersComeFromTheCache(t *testing.T) {
 		w.write("main.tf", "terraform {\n  required_providers {\n    x = { source = \"providers.test/acme/x\" }\n  }\n  backend \"s3\" {}\n}\nresource \"terraform_data\" \"a\" {}\n")
 		s := PlanSpec{Spec: w.spec(), Refresh: true}
 		w.x.cfg.ProviderDir = cache
-		s.Providers = func(context.Context, []byte, string) (Providers, error) { return Providers{Dir: cache}, nil }
+		s.Providers = func(context.Context, ProviderRequest) (Providers, error) { return Providers{Dir: cache}, nil }
 		// It is found and started; being a dummy, it gets no further.
 		res, err := w.x.Plan(context.Background(), s)
 		if core.KindOf(err) != core.Invalid || !res.Initialised || !strings.Contains(w.log.String(), ".terraform/providers/providers.test/acme/x") {

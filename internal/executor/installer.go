@@ -29,7 +29,7 @@ type Installer struct {
 
 // For returns Spec.Providers for a run with an environment. Hosts for which the
 // environment has a token are asked by the engine itself, as the store has none.
-func (in Installer) For(env map[string]string) func(ctx context.Context, lock []byte, dir string) (Providers, error) {
+func (in Installer) For(env map[string]string) func(ctx context.Context, q ProviderRequest) (Providers, error) {
 	direct := slices.Clone(in.Direct)
 	for name := range env {
 		if h, ok := strings.CutPrefix(name, "TF_TOKEN_"); ok && h != "" {
@@ -42,24 +42,24 @@ func (in Installer) For(env map[string]string) func(ctx context.Context, lock []
 	if env["SSL_CERT_FILE"] != "" || env["SSL_CERT_DIR"] != "" {
 		network = "" // nobody knows whether those trust the mirror
 	}
-	return func(ctx context.Context, lock []byte, dir string) (Providers, error) {
+	return func(ctx context.Context, q ProviderRequest) (Providers, error) {
 		began := time.Now()
-		want := providers.Want{Lock: providers.ParseLock(lock), Skip: func(host string) bool { return slices.Contains(direct, host) }}
+		want := providers.Want{Lock: providers.ParseLock(q.Lock), Skip: func(host string) bool { return slices.Contains(direct, host) }}
 		if err := in.Store.Prepare(ctx, in.Upstream, want); err != nil && ctx.Err() == nil {
 			slog.WarnContext(ctx, "fetch providers of a lock file", "err", err)
 		}
-		packed, err := in.Store.View(ctx, dir, want)
+		packed, err := in.Store.View(ctx, q.Dir, want)
 		if ctx.Err() != nil {
 			err = nil // the engine is told to stop as soon as it starts
 		}
-		p := Providers{Dir: dir, Packed: packed, Network: network, Why: func(said string) []string { return in.Store.Failures(began, said) }}
+		p := Providers{Dir: q.Dir, Packed: packed, Network: network, Why: func(said string) []string { return in.Store.Failures(began, said) }}
 		switch {
 		case in.Offline:
 			p.Network = ""
 		case network == "":
 			p.Direct = []string{"*/*/*"}
 		default:
-			for _, h := range direct {
+			for _, h := range slices.Compact(slices.Sorted(slices.Values(slices.Concat(direct, q.Ported)))) {
 				p.Direct = append(p.Direct, h+"/*/*")
 			}
 		}

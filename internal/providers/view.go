@@ -46,7 +46,11 @@ func (s *Store) Prepare(ctx context.Context, up Upstream, w Want) error {
 // checks what is unpacked only by the other. It returns which directories of
 // the store the links lead into.
 func (s *Store) View(ctx context.Context, dir string, w Want) ([]string, error) {
-	if err := os.RemoveAll(dir); err != nil {
+	err := os.RemoveAll(dir)
+	if err == nil {
+		err = os.Mkdir(dir, 0o755)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("lay out providers: %w", err)
 	}
 	all, err := s.List(Address{})

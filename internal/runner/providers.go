@@ -27,7 +27,7 @@ func (c *Remote) mirror() *Mirror {
 // its store, at an agent through the agent's store and the mirror of its
 // server, which it asks with the run's token as its engines do.
 func (r *Runner) providers(w *run.Work, env map[string]string) (
-	func(ctx context.Context, lock []byte, dir string) (executor.Providers, error), func(lock []byte, took time.Duration)) {
+	func(ctx context.Context, q executor.ProviderRequest) (executor.Providers, error), func(lock []byte, took time.Duration)) {
 	if r.Installer == nil {
 		return nil, nil
 	}

@@ -72,6 +72,21 @@ func New(t testing.TB, typ string) *Registry {
 // Address is HOST/acme/TYPE.
 func (r *Registry) Address() string { return r.Host + "/acme/" + r.Type }
 
+// Mirrored is a provider's address on a host that is not there: the registry
+// is also a network mirror that has it, at MirrorURL. Engines cannot ask a
+// mirror for providers of a host with a port.
+func (r *Registry) Mirrored() string { return "registry.acme.test/acme/" + r.Type }
+
+// MirrorURL is where the network mirror is.
+func (r *Registry) MirrorURL() string { return r.URL + "/mirror/" }
+
+// Sum is the SHA-256 sum of a version's archive.
+func (r *Registry) Sum(version string) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.releases[version].sum
+}
+
 // KeyID is the id of the key that signs.
 func (r *Registry) KeyID() string { return r.key.PrimaryKey.KeyIdString() }
 
@@ -150,6 +165,10 @@ func (r *Registry) answer(w http.ResponseWriter, q *http.Request) {
 		say(map[string]string{"providers.v1": "/v1/providers/"})
 		return
 	}
+	if file, ok := strings.CutPrefix(path, "/mirror/"+r.Mirrored()+"/"); ok {
+		r.mirror(w, q, file, say)
+		return
+	}
 	rest, ok := strings.CutPrefix(path, "/v1/providers/acme/"+r.Type+"/")
 	if !ok {
 		http.NotFound(w, q)
@@ -195,15 +214,45 @@ func (r *Registry) answer(w http.ResponseWriter, q *http.Request) {
 	case p[1] == "sig":
 		_, _ = w.Write(x.signature)
 	case p[1] == "archive":
-		r.count("archive")
+		r.send(w, q, x)
+	default:
+		http.NotFound(w, q)
+	}
+}
+
+// send sends an archive.
+func (r *Registry) send(w http.ResponseWriter, q *http.Request, x release) {
+	if q.Method == http.MethodHead { // engines ask for the type first
 		w.Header().Set("Content-Length", fmt.Sprint(len(x.archive)))
-		half := len(x.archive) / 2
-		_, _ = w.Write(x.archive[:half])
-		if r.Hold != nil {
-			_ = http.NewResponseController(w).Flush()
-			r.Hold()
-		}
-		_, _ = w.Write(x.archive[half:])
+		return
+	}
+	r.count("archive")
+	w.Header().Set("Content-Length", fmt.Sprint(len(x.archive)))
+	half := len(x.archive) / 2
+	_, _ = w.Write(x.archive[:half])
+	if r.Hold != nil {
+		_ = http.NewResponseController(w).Flush()
+		r.Hold()
+	}
+	_, _ = w.Write(x.archive[half:])
+}
+
+func (r *Registry) mirror(w http.ResponseWriter, q *http.Request, file string, say func(any)) {
+	r.mu.Lock()
+	versions := map[string]any{}
+	for v := range r.releases {
+		versions[v] = map[string]any{}
+	}
+	x, ok := r.releases[strings.TrimSuffix(strings.TrimSuffix(file, ".json"), ".zip")]
+	r.mu.Unlock()
+	switch {
+	case file == "index.json":
+		r.count("versions")
+		say(map[string]any{"versions": versions})
+	case ok && strings.HasSuffix(file, ".json"):
+		say(map[string]any{"archives": map[string]any{runtime.GOOS + "_" + runtime.GOARCH: map[string]any{"url": strings.TrimSuffix(file, ".json") + ".zip", "hashes": []string{"zh:" + x.sum}}}})
+	case ok:
+		r.send(w, q, x)
 	default:
 		http.NotFound(w, q)
 	}
