@@ -29,6 +29,7 @@ Commands:
   verify FILE     read a backup to its end and say whether all of it is good
   restore FILE    make the installation of a backup in an empty place
   token create    make an API token for a user
+  bundle          export or import engines and providers in one signed file
   audit           verify or export the audit trail
   version         print the version
 
@@ -63,6 +64,8 @@ func run(args []string) int {
 		err = app.RestoreCommand(ctx, args[1:], os.Stdout)
 	case "token":
 		err = app.TokenCommand(ctx, args[1:], os.Stdout)
+	case "bundle":
+		err = app.BundleCommand(ctx, args[1:], version, os.Stdout)
 	case "audit":
 		err = app.AuditCommand(ctx, args[1:], os.Stdout)
 	case "version", "--version", "-v":

@@ -38,21 +38,8 @@ func fileCommand(command string, args []string, out io.Writer, more func(*flag.F
 			more(fs)
 		}
 	}
-	var files []string
-	for {
-		var rest []string
-		if c, rest, err = ParseConfig(command+" FILE", args, os.Getenv, out, flags); err != nil {
-			return nil, "", "", err
-		}
-		if len(rest) == 0 {
-			break
-		}
-		files = append(files, rest[0])
-		args = append(append([]string{}, args[:len(args)-len(rest)]...), rest[1:]...)
-	}
-	slog.SetDefault(slog.New(slog.DiscardHandler))
-	if len(files) != 1 || files[0] == "" {
-		return nil, "", "", UsageError{fmt.Sprintf("usage: interlock %s FILE [FLAGS]; %d files were named", command, len(files))}
+	if c, file, err = oneFile(command, args, out, flags); err != nil {
+		return nil, "", "", err
 	}
 	passphrase = os.Getenv("INTERLOCK_BACKUP_PASSPHRASE")
 	if from != "" {
@@ -66,7 +53,29 @@ func fileCommand(command string, args []string, out io.Writer, more func(*flag.F
 	if passphrase == "" {
 		return nil, "", "", UsageError{"there is no passphrase for the backup; put one into INTERLOCK_BACKUP_PASSPHRASE, or into a file that --passphrase-file names"}
 	}
-	return c, files[0], passphrase, nil
+	return c, file, passphrase, nil
+}
+
+// oneFile reads the settings of a command on a file, which may stand before,
+// after or between the flags.
+func oneFile(command string, args []string, out io.Writer, flags func(*flag.FlagSet)) (c *Config, file string, err error) {
+	var files []string
+	for {
+		var rest []string
+		if c, rest, err = ParseConfig(command+" FILE", args, os.Getenv, out, flags); err != nil {
+			return nil, "", err
+		}
+		if len(rest) == 0 {
+			break
+		}
+		files = append(files, rest[0])
+		args = append(append([]string{}, args[:len(args)-len(rest)]...), rest[1:]...)
+	}
+	slog.SetDefault(slog.New(slog.DiscardHandler))
+	if len(files) != 1 || files[0] == "" {
+		return nil, "", UsageError{fmt.Sprintf("usage: interlock %s FILE [FLAGS]; %d files were named", command, len(files))}
+	}
+	return c, files[0], nil
 }
 
 func sayTo(out io.Writer) func(string) {

@@ -44,6 +44,9 @@ var matrixRegistryRows = []matrixRow{
 	{"GET " + moduleTests + "/vars/{var}", "org.modules", inRegistry + "only=none", nil},
 	{"PATCH " + moduleTests + "/vars/{var}", "org.modules", inRegistry + "only=none", d("vars", nil)},
 	{"DELETE " + moduleTests + "/vars/{var}", "org.modules", inRegistry + "only=none", nil},
+	// Nothing is in the mirror of this world: whoever may ask is told so.
+	{"GET /api/registry/v1/mirror/{host}/{namespace}/{type}/{file}", "anyAU", "host=registry.example.com namespace=acme type=time file=index.json only=none", nil},
+	{"GET /download/mirror/{host}/{namespace}/{type}/{version}/{platform}/{capability}/{file}", "capability", "host=registry.example.com namespace=acme type=time version=1.0.0 platform=linux_amd64 file=x.zip", nil},
 	{"PUT /upload/object/tests/{config}/{capability}", "capability", "", nil},
 	{"GET /logs/tests/{test}/{capability}", "capability", "", nil},
 

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -17,6 +18,8 @@ import (
 	"github.com/hashicorp/hc-install/product"
 	"github.com/hashicorp/hc-install/releases"
 	"github.com/opentofu/tofudl"
+
+	"interlock/internal/core"
 )
 
 // maxEngine bounds an engine's size, packed or not.
@@ -113,4 +116,44 @@ func listed(sums []byte, sum, file string) bool {
 		}
 	}
 	return false
+}
+
+// Add puts an engine that was checked elsewhere in its place, where running
+// servers find it, and takes the file. One that is there already stays.
+func (c *Catalog) Add(ctx context.Context, product, v, file string) (Engine, error) {
+	exact, err := version.NewSemver(v)
+	if product != "terraform" && product != "tofu" || err != nil {
+		return Engine{}, core.Errorf(core.Invalid, "%s %s is no engine", product, v)
+	}
+	dir := filepath.Join(c.dir(), product, exact.String())
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return Engine{}, err
+	}
+	tmp, err := os.MkdirTemp(filepath.Dir(dir), ".new-*")
+	if err != nil {
+		return Engine{}, err
+	}
+	defer func() { _ = os.RemoveAll(tmp) }()
+	binary := filepath.Join(tmp, product)
+	if err := os.Rename(file, binary); err != nil {
+		return Engine{}, err
+	}
+	if err := os.Chmod(binary, 0o755); err != nil {
+		return Engine{}, err
+	}
+	// What it says it is decides, before anybody can find it.
+	said, sv, err := ask(ctx, binary)
+	if err != nil {
+		return Engine{}, core.Wrap(err, core.Invalid, fmt.Sprintf("%s %s does not run here", product, v))
+	}
+	if said != product || !sameVersion(sv, exact) {
+		return Engine{}, core.Errorf(core.Invalid, "what is called %s %s says that it is %s %s", product, v, said, sv)
+	}
+	if err := os.Chmod(tmp, 0o755); err != nil {
+		return Engine{}, err
+	}
+	if err := os.Rename(tmp, dir); err != nil && !errors.Is(err, os.ErrExist) {
+		return Engine{}, err
+	}
+	return c.identify(ctx, filepath.Join(dir, product))
 }

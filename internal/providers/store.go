@@ -204,9 +204,24 @@ func (s *Store) List(want Address) (out []Package, err error) {
 	return out, nil
 }
 
-// Add puts an archive into the store that is a file of its directory tmp
-// already, or that can be moved there, and takes the file. sum is what the archive must hash to, h1 what
-// its content must, each if not empty.
+// ImportDir makes a directory for files on their way into the store, which
+// Clean leaves alone for an hour.
+func (s *Store) ImportDir() (string, error) {
+	return os.MkdirTemp(filepath.Join(s.dir, "tmp"), importing+"*")
+}
+
+// Import takes a file of an ImportDir as the archive of a package, if it has
+// the hashes that p names.
+func (s *Store) Import(ctx context.Context, file string, p Package) (Package, error) {
+	if err := errors.Join(CheckVersion(p.Version), CheckPlatform(p.Platform)); err != nil || !isSum(p.SHA256) || p.H1 == "" {
+		return p, core.Errorf(core.Invalid, "%s does not say what it is", p)
+	}
+	return s.add(ctx, file, p, p.SHA256, p.H1)
+}
+
+// add puts an archive into the store and takes the file, which is below tmp.
+// sum is what the archive must hash to, h1 what its content must, each if not
+// empty.
 func (s *Store) add(ctx context.Context, tmp string, p Package, sum, h1 string) (Package, error) {
 	got, size, err := sumFile(tmp)
 	if err != nil {
