@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"os"
@@ -55,6 +56,36 @@ func parseHosts(v string) (out []string, err error) {
 		out = append(out, h)
 	}
 	return out, nil
+}
+
+func (s *Server) openExecutor(ctx context.Context) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	box, err := executor.DetectSandbox(s.cfg.Sandbox, self)
+	if err != nil {
+		return UsageError{fmt.Sprintf("setting sandbox: %q is not possible here; %s", s.cfg.Sandbox, core.Message(err))}
+	}
+	local, err := s.openProviders()
+	if err != nil {
+		return err
+	}
+	own := slices.DeleteFunc([]string{s.CAFile, local}, func(f string) bool { return f == "" })
+	bundle := ""
+	if len(own) > 0 {
+		if bundle, err = trustBundle(s.cfg.DataDir, own...); err != nil {
+			return err
+		}
+	}
+	if s.exec, err = executor.New(executor.Config{DataDir: s.cfg.DataDir, Sandbox: box, CABundle: bundle, Limits: s.cfg.Limits, ProviderDir: s.store.Unpacked()}); err != nil {
+		return err
+	}
+	s.catalog = executor.NewCatalog(executor.CatalogConfig{DataDir: s.cfg.DataDir, EnginePath: s.cfg.EnginePath, Mirror: s.cfg.EngineMirror})
+	if err := s.catalog.CheckPath(ctx); err != nil {
+		return UsageError{fmt.Sprintf("setting engine-path: %q is not possible; allowed: the path of a terraform or tofu binary that runs here", s.cfg.EnginePath)}
+	}
+	return nil
 }
 
 // openProviders makes the store and, where this node runs engines, a
