@@ -36,6 +36,7 @@ type agentConfig struct {
 	Single                                           bool
 	Grace                                            time.Duration
 	Limits                                           executor.Limits // of every phase
+	ProviderKeep                                     time.Duration
 }
 
 // parseAgent reads the flags of an agent; INTERLOCK_AGENT_NAME, or
@@ -59,7 +60,7 @@ func parseAgent(args []string, env func(string) string, out io.Writer) (*agentCo
 	fs.StringVar(&c.Sandbox, "sandbox", "auto", "isolation of runs: auto, bwrap, landlock, none")
 	limits := &Config{}
 	for _, s := range settings() {
-		if !strings.HasPrefix(s.name, "run-") {
+		if !strings.HasPrefix(s.name, "run-") && s.name != "provider-keep" {
 			continue
 		}
 		_ = s.set(limits, s.def)
@@ -98,7 +99,7 @@ func parseAgent(args []string, env func(string) string, out io.Writer) (*agentCo
 	if bad != nil {
 		return nil, bad
 	}
-	c.Limits = limits.Limits
+	c.Limits, c.ProviderKeep = limits.Limits, limits.ProviderKeep
 	return c, c.check()
 }
 
@@ -178,6 +179,7 @@ func AgentCommand(ctx context.Context, args []string, version string, out io.Wri
 	}
 	r.Node = string(remote.Agent)
 	fmt.Fprintf(out, "Agent %s (%s) is ready for %s\n", c.Name, remote.Agent, c.Address)
+	go r.Installer.Store.SweepDaily(ctx, c.ProviderKeep, r.Root)
 	stopped := make(chan struct{})
 	defer close(stopped)
 	go hastenOnSecond(ctx, stopped, r)

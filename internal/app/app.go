@@ -413,6 +413,7 @@ func (s *Server) serve(ctx context.Context, ready func(*Server)) error {
 	}
 	go func() { worked <- s.runner.Run(work) }()
 	go audit.Run(work, s.db)
+	go s.store.SweepDaily(work, s.cfg.ProviderKeep, s.runner.Root, s.tester.Root)
 	if err := s.queue.Start(context.WithoutCancel(ctx)); err != nil {
 		return err
 	}

@@ -48,6 +48,7 @@ type Config struct {
 	ProviderMirror   string
 	ProviderUpstream string
 	ProviderDirect   []string
+	ProviderKeep     time.Duration // what nobody used for so long goes; 0: nothing
 	VCSInterval      time.Duration // between two looks at a repository
 	VCSLocal         []string      // directories whose repositories may be cloned
 	LogFormat        string
@@ -232,6 +233,12 @@ func settings() []setting {
 		{"provider-direct", "", "hosts of registries that runs ask themselves, with commas between (default: none but this server)", func(c *Config, v string) (err error) {
 			c.ProviderDirect, err = parseHosts(v)
 			return err
+		}},
+		{"provider-keep", "1440h", "how long a provider that nobody uses is kept; 0: for good", func(c *Config, v string) (err error) {
+			if c.ProviderKeep, err = time.ParseDuration(v); err != nil || c.ProviderKeep < 0 || c.ProviderKeep > 0 && c.ProviderKeep < time.Hour {
+				return errors.New("allowed: a duration from 1h, as 720h; 0 keeps all")
+			}
+			return nil
 		}},
 		{"vcs-poll-interval", "30s", "how often repositories are looked at; a webhook has them looked at once", func(c *Config, v string) error {
 			d, err := time.ParseDuration(v)

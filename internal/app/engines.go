@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"os"
@@ -35,6 +36,10 @@ func (c *Config) upstream() providers.Upstream {
 	}
 	return providers.Mirror{URL: strings.TrimSuffix(c.ProviderUpstream, "/") + "/", HTTP: &http.Client{Transport: http.DefaultTransport.(*http.Transport).Clone()}}
 }
+
+// proxied tells whether this machine reaches others through a proxy. Addresses
+// of users are never called through one: nobody could say where it leads.
+func proxied() bool { return os.Getenv("HTTPS_PROXY") != "" || os.Getenv("https_proxy") != "" }
 
 func checkUpstream(v string) error {
 	u, err := url.Parse(v)
@@ -97,6 +102,10 @@ func (s *Server) openProviders() (caFile string, err error) {
 	}
 	if err := s.store.Clean(); err != nil {
 		return "", err
+	}
+	if s.cfg.ProviderMirror != mirror.Off && s.cfg.ProviderUpstream == "" && proxied() {
+		slog.Info("HTTPS_PROXY is set, so runs get providers through it themselves and this server mirrors none; name a mirror with --provider-upstream to have them kept")
+		s.cfg.ProviderMirror = mirror.Off
 	}
 	if s.cfg.ProviderMirror == mirror.Off || s.cfg.Runners == 0 {
 		return "", nil

@@ -67,9 +67,9 @@ func (in Installer) For(env map[string]string) func(ctx context.Context, q Provi
 	}
 }
 
-// Keep returns Spec.Installed for a machine that is not in front of the
-// upstream itself: what init chose is fetched aside, so that the next one finds
-// it.
+// Keep returns Spec.Installed: what init chose counts as used, and what of it
+// the store lacks, since the engine got it from elsewhere, is fetched aside for
+// the next.
 func (in Installer) Keep(env map[string]string) func(lock []byte, took time.Duration) {
 	return func(lock []byte, _ time.Duration) {
 		want := providers.Want{Lock: providers.ParseLock(lock), Skip: func(host string) bool {

@@ -184,6 +184,9 @@ func (s *Store) offers(ctx context.Context, up Upstream, a Address, version stri
 // upstream, which is asked once however many want the same. up may be nil.
 func (s *Store) Package(ctx context.Context, up Upstream, a Address, version, platform string) (Package, error) {
 	p, err := s.Have(a, version, platform)
+	if err == nil {
+		s.used(p)
+	}
 	if core.KindOf(err) != core.NotFound || up == nil {
 		return p, err
 	}

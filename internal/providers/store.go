@@ -35,6 +35,8 @@ type Store struct {
 	dir    string
 	flight singleflight.Group
 
+	sweeping sync.RWMutex // read while links are laid out
+
 	mu      sync.Mutex
 	trusted map[string]bool // paths whose content was seen to be right in this process
 	lists   map[string]list // what an upstream said it has, for a while
@@ -50,6 +52,7 @@ type Package struct {
 	H1       string `json:"h1"`               // of its content, as lock files have it: h1:…
 	Size     int64  `json:"size"`             // of the archive in bytes
 	Signer   string `json:"signer,omitempty"` // id of the key that signed its checksum, "" if nobody did
+	Pinned   bool   `json:"pinned,omitempty"` // came in a bundle and stays
 	From     string `json:"from,omitempty"`   // what it was fetched from
 	Path     string `json:"-"`                // of the archive
 }
@@ -216,6 +219,7 @@ func (s *Store) Import(ctx context.Context, file string, p Package) (Package, er
 	if err := errors.Join(CheckVersion(p.Version), CheckPlatform(p.Platform)); err != nil || !isSum(p.SHA256) || p.H1 == "" {
 		return p, core.Errorf(core.Invalid, "%s does not say what it is", p)
 	}
+	p.Pinned = true // it may be out of reach here
 	return s.add(ctx, file, p, p.SHA256, p.H1)
 }
 

@@ -268,6 +268,79 @@ func TestAKillInTheMiddleOfADownloadLeavesNothingVisible(t *testing.T) {
 	}
 }
 
+func TestWhatNobodyUsesGoesAndWhatIsLinkedStays(t *testing.T) {
+	t.Parallel()
+	r := providerstest.New(t, "thing")
+	dir, up, a := t.TempDir(), providers.Origin{HTTP: r.Client()}, address(t, r)
+	s := open(t, dir)
+	roots := t.TempDir()
+	never := func(string) bool { return false }
+	long := time.Now().Add(-100 * 24 * time.Hour)
+	for _, v := range []string{"1.0.0", "1.1.0", "1.2.0", "1.3.0"} {
+		r.Publish(t, v, []byte("program "+v))
+		p, err := s.Package(ctx, up, a, v, providers.Here())
+		if err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(dir, "index", a.Host, a.Namespace, a.Type, v, providers.Here()+".json")
+		switch v {
+		case "1.1.0": // linked by the area of a run
+			area := filepath.Join(roots, "run-x", "in")
+			if err := os.MkdirAll(area, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.View(ctx, filepath.Join(area, "providers"), providers.Want{Lock: []providers.Locked{{Address: a, Version: v, Hashes: p.Hashes()}}, Skip: never}); err != nil {
+				t.Fatal(err)
+			}
+		case "1.2.0": // used today
+			continue
+		case "1.3.0": // from a bundle
+			in, err := s.ImportDir()
+			if err == nil {
+				var b []byte
+				if b, err = os.ReadFile(p.Path); err == nil {
+					err = os.WriteFile(filepath.Join(in, "0"), b, 0o600)
+				}
+			}
+			if err == nil {
+				_, err = s.Import(ctx, filepath.Join(in, "0"), p)
+			}
+			if err = errors.Join(err, os.RemoveAll(in)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.Chtimes(file, long, long); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n, err := s.Sweep(60*24*time.Hour, roots, filepath.Join(roots, "nothing")); n != 1 || err != nil {
+		t.Errorf("%d went, %v", n, err)
+	}
+	left, err := s.List(a)
+	if err != nil || len(left) != 3 || left[0].Version != "1.1.0" {
+		t.Errorf("left: %v, %v", left, err)
+	}
+	for _, d := range []string{"objects", "unpacked"} {
+		if es, err := os.ReadDir(filepath.Join(dir, d)); err != nil || len(es) != 3 {
+			t.Errorf("%s: %v, %v", d, es, err)
+		}
+	}
+	// Wanted again, it is fetched again.
+	if _, err := s.Package(ctx, up, a, "1.0.0", providers.Here()); err != nil || r.Asked("archive") != 5 {
+		t.Errorf("%v, fetched %d times", err, r.Asked("archive"))
+	}
+	// Wanting a package keeps it.
+	if _, err := s.Package(ctx, nil, a, "1.1.0", providers.Here()); err != nil {
+		t.Error(err)
+	}
+	if err := os.RemoveAll(filepath.Join(roots, "run-x")); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := s.Sweep(60*24*time.Hour, roots); n != 0 || err != nil {
+		t.Errorf("then %d went, %v", n, err)
+	}
+}
+
 func TestLockFilesAreReadLeniently(t *testing.T) {
 	t.Parallel()
 	ls := providers.ParseLock([]byte("# by hand\nprovider \"registry.terraform.io/hashicorp/Time\" {\n  version     = \"0.13.1\"\n  constraints = \"~> 0.13\"\n  hashes = [\n    \"h1:abc=\",\n    \"zh:" +

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+
+	"interlock/internal/core"
 )
 
 // Want is what a run is to be shown of the store.
@@ -29,6 +31,9 @@ func (s *Store) Prepare(ctx context.Context, up Upstream, w Want) error {
 		n++
 		go func() {
 			_, err := s.Package(ctx, up, l.Address, l.Version, Here())
+			if up == nil && core.KindOf(err) == core.NotFound {
+				err = nil // nobody was asked
+			}
 			errs <- err
 		}()
 	}
@@ -53,6 +58,8 @@ func (s *Store) View(ctx context.Context, dir string, w Want) ([]string, error) 
 	if err != nil {
 		return nil, fmt.Errorf("lay out providers: %w", err)
 	}
+	s.sweeping.RLock()
+	defer s.sweeping.RUnlock()
 	all, err := s.List(Address{})
 	if err != nil {
 		return nil, err

@@ -34,7 +34,7 @@ func (r *Runner) providers(w *run.Work, env map[string]string) (
 	in := *r.Installer
 	remote, ok := r.Control.(*Remote)
 	if !ok {
-		return in.For(env), nil
+		return in.For(env), in.Keep(env)
 	}
 	m := remote.mirror()
 	if m == nil {
