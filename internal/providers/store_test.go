@@ -121,7 +121,9 @@ func TestWhatDoesNotFitItsChecksumOrSignatureIsNotKept(t *testing.T) {
 			r := providerstest.New(t, "thing")
 			r.Publish(t, "1.0.0", bytes.Repeat([]byte("program "), 5000))
 			r.Spoil("1.0.0", c.sums)
-			r.Unsigned = c.unsigned
+			if c.unsigned {
+				r.Unsigned()
+			}
 			dir := t.TempDir()
 			s := open(t, dir)
 			_, err := s.Package(ctx, providers.Origin{HTTP: r.Client()}, address(t, r), "1.0.0", providers.Here())
@@ -141,7 +143,7 @@ func TestWhatDoesNotFitItsChecksumOrSignatureIsNotKept(t *testing.T) {
 	}
 	r := providerstest.New(t, "thing")
 	r.Publish(t, "1.0.0", []byte("program"))
-	r.Unsigned = true
+	r.Unsigned()
 	p, err := open(t, t.TempDir()).Package(ctx, providers.Origin{HTTP: r.Client()}, address(t, r), "1.0.0", providers.Here())
 	if err != nil || p.Signer != "" {
 		t.Errorf("of a registry without keys: %+v, %v", p, err)
@@ -228,7 +230,7 @@ func TestAKillInTheMiddleOfADownloadLeavesNothingVisible(t *testing.T) {
 	r := providerstest.New(t, "thing")
 	r.Publish(t, "1.0.0", bytes.Repeat([]byte{1, 2, 3, 4, 5}, 500_000))
 	half, gone := make(chan struct{}), make(chan struct{})
-	r.Hold = func() { close(half); <-gone }
+	r.Hold(func() { close(half); <-gone })
 	dir := t.TempDir()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), "PROVIDERS_TEST_CHILD="+dir, "PROVIDERS_TEST_ADDRESS="+r.Address(), "SSL_CERT_FILE="+ca)
@@ -248,7 +250,7 @@ func TestAKillInTheMiddleOfADownloadLeavesNothingVisible(t *testing.T) {
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
 	close(gone)
-	r.Hold = nil
+	r.Hold(nil)
 	left := files(t, dir)
 	if len(left) != 1 || !strings.HasPrefix(left[0], "tmp/") {
 		t.Fatalf("after the kill there are %q, want one file in tmp", left)
@@ -348,7 +350,7 @@ func TestLockFilesAreReadLeniently(t *testing.T) {
 	if len(ls) != 2 || ls[0].Type != "time" || ls[0].Version != "0.13.1" || len(ls[0].Hashes) != 2 || ls[1].Type != "d" {
 		t.Errorf("read %+v", ls)
 	}
-	for _, bad := range []string{"provider", "provider \"a/b/c\" {", "provider \"a/b/c\" { hashes = [", strings.Repeat("provider \"a/b/c\" { x = [[[[", 10_000), strings.Repeat("[", 1<<20)} {
+	for _, bad := range []string{"provider", "provider \"a/b/c\" {", "provider \"a/b/c\" { hashes = [", strings.Repeat("provider \"a/b/c\" { x = [[[[", 1000), strings.Repeat("[", 1<<17)} {
 		providers.ParseLock([]byte(bad))
 	}
 }

@@ -23,8 +23,8 @@ import (
 	"github.com/ProtonMail/go-crypto/openpgp/armor"
 )
 
-// Registry serves one provider, acme/TYPE, of any versions. Its fields may be
-// changed while it works.
+// Registry serves one provider, acme/TYPE, of any versions. What it does may
+// be changed while it works.
 type Registry struct {
 	*httptest.Server
 	Host string // as provider addresses have it
@@ -34,11 +34,8 @@ type Registry struct {
 	releases map[string]release // by version
 	key      *openpgp.Entity
 	asked    map[string]int // by kind: versions, describe, sums, archive
-
-	// Hold, if set, is called while an archive is half sent.
-	Hold func()
-	// Unsigned has it publish no key.
-	Unsigned bool
+	hold     func()
+	unsigned bool
 }
 
 type release struct {
@@ -138,6 +135,20 @@ func (r *Registry) Spoil(version string, sums bool) {
 	r.releases[version] = x
 }
 
+// Hold has f called while an archive is half sent; nil for nothing.
+func (r *Registry) Hold(f func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.hold = f
+}
+
+// Unsigned has it publish no key.
+func (r *Registry) Unsigned() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.unsigned = true
+}
+
 // Asked is how often something was asked for: versions, describe, sums or archive.
 func (r *Registry) Asked(what string) int {
 	r.mu.Lock()
@@ -189,6 +200,7 @@ func (r *Registry) answer(w http.ResponseWriter, q *http.Request) {
 	p := strings.Split(rest, "/")
 	r.mu.Lock()
 	x, ok := r.releases[p[0]]
+	unsigned := r.unsigned
 	r.mu.Unlock()
 	switch {
 	case !ok || len(p) < 2:
@@ -196,7 +208,7 @@ func (r *Registry) answer(w http.ResponseWriter, q *http.Request) {
 	case p[1] == "download" && len(p) == 4:
 		r.count("describe")
 		keys := []any{}
-		if !r.Unsigned {
+		if !unsigned {
 			var pub bytes.Buffer
 			aw, err := armor.Encode(&pub, openpgp.PublicKeyType, nil)
 			if err == nil {
@@ -230,9 +242,12 @@ func (r *Registry) send(w http.ResponseWriter, q *http.Request, x release) {
 	w.Header().Set("Content-Length", fmt.Sprint(len(x.archive)))
 	half := len(x.archive) / 2
 	_, _ = w.Write(x.archive[:half])
-	if r.Hold != nil {
+	r.mu.Lock()
+	hold := r.hold
+	r.mu.Unlock()
+	if hold != nil {
 		_ = http.NewResponseController(w).Flush()
-		r.Hold()
+		hold()
 	}
 	_, _ = w.Write(x.archive[half:])
 }
