@@ -6,14 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"maps"
 	"os"
-	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/hashicorp/terraform-exec/tfexec"
 )
@@ -40,6 +36,8 @@ type ProviderRequest struct {
 	// of. Engines cannot ask a network mirror for those: they take the colon in
 	// the relative URL for that of a scheme.
 	Ported []string
+	// Elsewhere are providers that come from where engines look by themselves.
+	Elsewhere []string
 }
 
 // configuresCLI reports whether the engine needs a configuration file of its
@@ -49,7 +47,7 @@ func (s *Spec) configuresCLI() bool { return s.Providers != nil || len(s.Credent
 // writeCLIConfig writes it, for each phase anew since its token is too. It
 // tells the engine where providers are and gives it Credentials: a variable of
 // the environment could not name a host with a port. p is nil except for init.
-func writeCLIConfig(s *Spec, p *Providers) error {
+func writeCLIConfig(s *Spec, p *Providers, implied ...impliedMirror) error {
 	if !s.configuresCLI() {
 		return nil
 	}
@@ -59,22 +57,37 @@ func writeCLIConfig(s *Spec, p *Providers) error {
 	}
 	if p != nil {
 		b.WriteString("provider_installation {\n")
+		var elsewhere []string
+		for _, m := range implied {
+			writeMethod(&b, "filesystem_mirror", "path", m.dir, m.names, nil)
+			elsewhere = append(elsewhere, m.names...)
+		}
 		if p.Dir != "" {
-			fmt.Fprintf(&b, "  filesystem_mirror {\n    path = %s\n  }\n", quoted(p.Dir))
+			writeMethod(&b, "filesystem_mirror", "path", p.Dir, nil, elsewhere)
 		}
 		if p.Network != "" {
-			fmt.Fprintf(&b, "  network_mirror {\n    url = %s\n", quoted(p.Network))
-			if len(p.Direct) > 0 {
-				fmt.Fprintf(&b, "    exclude = %s\n", quoted(p.Direct))
-			}
-			b.WriteString("  }\n")
+			writeMethod(&b, "network_mirror", "url", p.Network, nil, slices.Concat(p.Direct, elsewhere))
 		}
 		if len(p.Direct) > 0 {
-			fmt.Fprintf(&b, "  direct {\n    include = %s\n  }\n", quoted(p.Direct))
+			writeMethod(&b, "direct", "", "", p.Direct, elsewhere)
 		}
 		b.WriteString("}\n")
 	}
 	return writeFile(s.Area.path("in", "cli.tfrc"), []byte(b.String()))
+}
+
+func writeMethod(b *strings.Builder, method, key, value string, include, exclude []string) {
+	fmt.Fprintf(b, "  %s {\n", method)
+	for _, a := range []struct {
+		key string
+		v   any
+		ok  bool
+	}{{key, value, key != ""}, {"include", include, len(include) > 0}, {"exclude", exclude, len(exclude) > 0}} {
+		if a.ok {
+			fmt.Fprintf(b, "    %s = %s\n", a.key, quoted(a.v))
+		}
+	}
+	b.WriteString("  }\n")
 }
 
 // quoted is a string or a list of strings as a literal that HCL and JSON share.
@@ -102,74 +115,33 @@ func lockFile(root *os.Root) []byte {
 	return b
 }
 
-// What of a configuration is read in search of hosts with ports.
-const (
-	maxSought     = 5000
-	maxSoughtFile = 4 << 20
-)
-
-// ported finds what may be providers' hosts with a port in all modules that
-// came with the configuration, its lock file and state. Some of what it finds
-// may be something else.
-func ported(dir string) (hosts []string) {
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return nil
-	}
-	defer root.Close()
-	name := regexp.MustCompile(`([0-9A-Za-z.-]+:[0-9]{1,5})/[0-9A-Za-z_-]+/[0-9A-Za-z_-]+`)
-	n := 0
-	_ = fs.WalkDir(root.FS(), ".", func(path string, d fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			return nil
-		case d.IsDir() && (d.Name() == ".git" || d.Name() == ".terraform"):
-			return fs.SkipDir
-		case d.IsDir() || !slices.Contains([]string{".tf", ".tofu", ".json", ".hcl", ".tfstate"}, filepath.Ext(path)):
-			return nil
-		}
-		if n++; n > maxSought {
-			return fs.SkipAll
-		}
-		f, err := openRun(root, path)
-		if err != nil {
-			return nil
-		}
-		defer f.Close()
-		b, _ := io.ReadAll(io.LimitReader(f, maxSoughtFile))
-		for _, m := range name.FindAllSubmatch(b, 100) {
-			if h := strings.ToLower(string(m[1])); !slices.Contains(hosts, h) && len(hosts) < 100 {
-				hosts = append(hosts, h)
-			}
-		}
-		return nil
-	})
-	return hosts
-}
-
 // initialise runs init, with the providers that Spec.Providers has for it.
 func (x *Executor) initialise(ctx context.Context, s *Spec, root *os.Root, out io.Writer, env map[string]string) (o outcome, err error) {
 	c := call{spec: s, workDir: s.workPath(), out: out, env: env, ssh: s.offersSSH(), run: func(ctx context.Context, tf *tfexec.Terraform) error { return tf.Init(ctx) }}
+	var elsewhere []string
 	if s.Providers != nil {
+		implied := impliedMirrors(root, s)
+		for _, m := range implied {
+			elsewhere = append(elsewhere, m.names...)
+		}
 		asked, stop := s.untilStopped(ctx)
-		p, err := s.Providers(asked, ProviderRequest{Lock: lockFile(root), Dir: s.Area.path("in", "providers"), Ported: ported(s.Area.ConfigDir())})
+		p, err := s.Providers(asked, ProviderRequest{Lock: lockFile(root), Dir: s.Area.path("in", "providers"), Ported: ported(s.Area.ConfigDir()), Elsewhere: elsewhere})
 		stop()
 		if err != nil {
 			return o, fmt.Errorf("lay out providers: %w", err)
 		}
-		if err := writeCLIConfig(s, &p); err != nil {
+		if err := writeCLIConfig(s, &p, implied...); err != nil {
 			return o, err
 		}
 		c.packed, o.why = p.Packed, p.Why
 	}
 	takeAway, err := lendKey(s)
 	if err == nil {
-		began := time.Now()
 		why := o.why
 		o, err = x.do(ctx, c)
 		o.why = why
-		if err == nil && o.err == nil && s.Installed != nil {
-			s.Installed(lockFile(root), time.Since(began))
+		if err == nil && o.err == nil && s.Installed != nil && len(elsewhere) == 0 {
+			s.Installed(lockFile(root))
 		}
 	}
 	return o, errors.Join(err, takeAway())

@@ -122,9 +122,8 @@ type Spec struct {
 	// Providers, if set, is asked before init where the engine gets providers
 	// from. Its context ends when the phase is to stop.
 	Providers func(ctx context.Context, q ProviderRequest) (Providers, error)
-	// Installed, if set, is given the lock file that a successful init left, and
-	// how long it took.
-	Installed func(lock []byte, took time.Duration)
+	// Installed, if set, is given the lock file that a successful init left.
+	Installed func(lock []byte)
 }
 
 // PlanSpec describes one plan.

@@ -44,7 +44,8 @@ func (in Installer) For(env map[string]string) func(ctx context.Context, q Provi
 	}
 	return func(ctx context.Context, q ProviderRequest) (Providers, error) {
 		began := time.Now()
-		want := providers.Want{Lock: providers.ParseLock(q.Lock), Skip: func(host string) bool { return slices.Contains(direct, host) }}
+		lock := slices.DeleteFunc(providers.ParseLock(q.Lock), func(l providers.Locked) bool { return slices.Contains(q.Elsewhere, l.Address.String()) })
+		want := providers.Want{Lock: lock, Skip: func(host string) bool { return slices.Contains(direct, host) }}
 		if err := in.Store.Prepare(ctx, in.Upstream, want); err != nil && ctx.Err() == nil {
 			slog.WarnContext(ctx, "fetch providers of a lock file", "err", err)
 		}
@@ -70,8 +71,8 @@ func (in Installer) For(env map[string]string) func(ctx context.Context, q Provi
 // Keep returns Spec.Installed: what init chose counts as used, and what of it
 // the store lacks, since the engine got it from elsewhere, is fetched aside for
 // the next.
-func (in Installer) Keep(env map[string]string) func(lock []byte, took time.Duration) {
-	return func(lock []byte, _ time.Duration) {
+func (in Installer) Keep(env map[string]string) func(lock []byte) {
+	return func(lock []byte) {
 		want := providers.Want{Lock: providers.ParseLock(lock), Skip: func(host string) bool {
 			return slices.Contains(in.Direct, host) || env["TF_TOKEN_"+strings.NewReplacer("-", "__", ".", "_").Replace(host)] != ""
 		}}

@@ -30,19 +30,27 @@ func TestWhereEnginesAreSentForProviders(t *testing.T) {
 		{"certificates of the run's", in, map[string]string{"SSL_CERT_FILE": "/x"}, "", []string{"filesystem_mirror", all}, []string{"network_mirror"}},
 		{"hosts with ports", in, nil, `terraform { required_providers { a = { source = "Reg.example:8443/acme/a" } } }`, []string{network, `["own.example:8080/*/*","reg.example:8443/*/*"]`}, []string{all}},
 		{"no network", Installer{Store: store, Network: network, Offline: true}, nil, "", []string{"filesystem_mirror"}, []string{"network_mirror", "direct"}},
+		{"its own plugins", in, nil, "", []string{`terraform.d/plugins"`, `include = ["registry.example.com/acme/mine"]`, `exclude = ["own.example:8080/*/*","registry.example.com/acme/mine"]`}, nil},
 		{"no mirror", Installer{Store: store}, nil, "", []string{"filesystem_mirror", all}, []string{"network_mirror"}},
 	} {
 		area, err := OpenArea(t.TempDir(), "run")
 		if err == nil {
 			err = os.WriteFile(filepath.Join(area.ConfigDir(), "main.tf"), []byte(c.config), 0o600)
 		}
+		if err == nil && c.name == "its own plugins" {
+			err = os.MkdirAll(filepath.Join(area.ConfigDir(), "terraform.d/plugins/registry.example.com/acme/mine/1.0.0"), 0o700)
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
 		s := &Spec{Area: area, Providers: c.in.For(c.env)}
 		p, err := s.Providers(context.Background(), ProviderRequest{Dir: area.path("in", "providers"), Ported: ported(area.ConfigDir())})
+		root, rerr := os.OpenRoot(area.ConfigDir())
+		if rerr != nil {
+			t.Fatal(rerr)
+		}
 		if err == nil {
-			err = writeCLIConfig(s, &p)
+			err = writeCLIConfig(s, &p, impliedMirrors(root, s)...)
 		}
 		if err != nil {
 			t.Fatal(err)

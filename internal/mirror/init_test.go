@@ -58,7 +58,7 @@ func TestInitTimes(t *testing.T) {
 				t.Fatal(err)
 			}
 			s := executor.Spec{Area: area, Engine: engine, Log: os.Stderr}
-			s.Installed = func(b []byte, _ time.Duration) { lock = b }
+			s.Installed = func(b []byte) { lock = b }
 			if in != nil {
 				s.Providers = in.For(nil)
 			}

@@ -3,7 +3,6 @@ package runner
 import (
 	"context"
 	"strings"
-	"time"
 
 	"interlock/internal/executor"
 	"interlock/internal/providers"
@@ -27,7 +26,7 @@ func (c *Remote) mirror() *Mirror {
 // its store, at an agent through the agent's store and the mirror of its
 // server, which it asks with the run's token as its engines do.
 func (r *Runner) providers(w *run.Work, env map[string]string) (
-	func(ctx context.Context, q executor.ProviderRequest) (executor.Providers, error), func(lock []byte, took time.Duration)) {
+	func(ctx context.Context, q executor.ProviderRequest) (executor.Providers, error), func(lock []byte)) {
 	if r.Installer == nil {
 		return nil, nil
 	}
