@@ -136,7 +136,7 @@ func (s *Server) openMirror(ctx context.Context) (*mirror.Service, *executor.Ins
 	if s.mirrorCert != nil {
 		// Phases may go on for a while when the server is to end.
 		ctx, s.stopMirror = context.WithCancel(context.WithoutCancel(ctx))
-		if in.Network, err = m.Local(ctx, *s.mirrorCert); err != nil {
+		if in.Network, in.Secret, err = m.Local(ctx, *s.mirrorCert); err != nil {
 			return nil, nil, core.Wrap(err, core.Unavailable, "the provider mirror for this machine's runs cannot listen on 127.0.0.1")
 		}
 	}

@@ -20,6 +20,9 @@ type Installer struct {
 	Upstream providers.Upstream
 	// Network is the URL of a mirror in front of it that engines reach, "" for none.
 	Network string
+	// Secret is what in Network is nobody's business, to be masked in logs; "" for
+	// nothing.
+	Secret string
 	// Direct are hosts whose providers engines get from there themselves: the
 	// server's own, which asks for the run's token, and what the operator names.
 	Direct []string

@@ -39,7 +39,7 @@ func TestInitTimes(t *testing.T) {
 		r.Publish(t, "0.13.1", code)
 		up := providers.Mirror{URL: r.MirrorURL(), HTTP: r.Client()}
 		m := &mirror.Service{Store: store, Upstream: up, Mode: mirror.Off}
-		url, err := m.Local(t.Context(), r.TLS.Certificates[0])
+		url, _, err := m.Local(t.Context(), r.TLS.Certificates[0])
 		if err != nil {
 			t.Fatal(err)
 		}

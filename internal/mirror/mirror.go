@@ -163,14 +163,15 @@ func (s *Service) send(w http.ResponseWriter, r *http.Request, a providers.Addre
 }
 
 // Local serves engines of this machine that trust cert's authority, until ctx
-// ends. It returns the URL that they are given: a secret of this start stands
-// in it, so that nobody else has the mirror and no run's token is needed.
-func (s *Service) Local(ctx context.Context, cert tls.Certificate) (string, error) {
+// ends. It returns the URL that they are given: a secret word of this start
+// stands in it, so that nobody else has the mirror and no run's token is
+// needed.
+func (s *Service) Local(ctx context.Context, cert tls.Certificate) (url, word string, err error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
-	word := secret.NewToken(24)
+	word = secret.NewToken(24)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /"+word+"/{host}/{namespace}/{type}/{file}", func(w http.ResponseWriter, r *http.Request) {
 		if err := s.local(w, r); err != nil {
@@ -186,7 +187,7 @@ func (s *Service) Local(ctx context.Context, cert tls.Certificate) (string, erro
 		}
 	}()
 	context.AfterFunc(ctx, func() { _ = srv.Close() })
-	return "https://" + ln.Addr().String() + "/" + word + "/", nil
+	return "https://" + ln.Addr().String() + "/" + word + "/", word, nil
 }
 
 func (s *Service) local(w http.ResponseWriter, r *http.Request) error {

@@ -336,6 +336,14 @@ func TestARunSaysWhyAProviderCannotBeHad(t *testing.T) {
 		if log := ann.Log(t, run.ID, "plan"); !strings.Contains(log, "has the SHA-256 sum") {
 			t.Errorf("the log says:\n%s", log)
 		}
+		// The way to the mirror has a secret in it, and engines print it.
+		r.Close()
+		ws = ann.Workspace(t, "acme", "x", nil)
+		ann.Upload(t, ws, map[string]string{"main.tf": config("registry.acme.test/acme/other", "~> 0.13")}, nil)
+		run = ann.WaitNewRun(t, ws, 0, "errored")
+		if log := ann.Log(t, run.ID, "plan"); !strings.Contains(log, "cannot be asked") || !strings.Contains(log, "/(sensitive)/") {
+			t.Errorf("the log says:\n%s", log)
+		}
 	})
 }
 
@@ -357,7 +365,7 @@ func TestRunsOfANodeInstallFromARegistryThroughItsMirror(t *testing.T) {
 			t.Fatal(err)
 		}
 		m := &mirror.Service{Store: store, Upstream: providers.Origin{HTTP: &http.Client{Transport: bent}}, Mode: mirror.Off}
-		url, err := m.Local(t.Context(), r.TLS.Certificates[0])
+		url, _, err := m.Local(t.Context(), r.TLS.Certificates[0])
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -314,6 +314,9 @@ func (w *Worker) test(ctx context.Context, t Test, log *sink, j *watch) (res exe
 		}
 	}
 	spec.Providers = w.Installer.For(spec.Env)
+	if w.Installer.Secret != "" {
+		spec.Secrets = append(spec.Secrets, w.Installer.Secret)
+	}
 	if err := os.MkdirAll(w.Root, 0o700); err != nil {
 		return res, err
 	}

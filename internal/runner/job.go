@@ -200,6 +200,9 @@ func (j *job) spec(ctx context.Context, area *executor.Area, version string) (ex
 		credentials[u.Host] = w.Token.Reveal()
 	}
 	providers, installed := j.r.providers(w, env)
+	if j.r.Installer != nil && j.r.Installer.Secret != "" {
+		secrets = append(secrets, j.r.Installer.Secret)
+	}
 	return executor.Spec{
 		Providers: providers, Installed: installed, Area: area, Engine: engine, WorkDir: w.Run.WorkingDirectory, Env: env, Credentials: credentials, SSHKey: key, TFVars: vars, RunVars: runVars, JSON: w.Run.Structured,
 		Secrets: secrets, Log: j.log, Debug: w.Run.Debugging, Interrupt: j.interrupt, Kill: j.kill, Lease: j.r.leaseFile(w.Phase.ID), Grace: j.r.CancelGrace,
