@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"interlock/internal/account"
@@ -369,11 +370,15 @@ const (
 // Failure is why a phase did not succeed.
 type Failure struct{ Code, Text string }
 
-// FailPlan ends a plan that did not end well.
+// FailPlan ends a plan that did not end well. Of a run that somebody had
+// canceled by then that is the end that was asked for, whatever the engine said.
 func (s *Service) FailPlan(ctx context.Context, phase core.ID, epoch int64, o Outcome, f Failure) error {
 	fault.Point("finishing", phase)
 	return s.finish(ctx, phase, epoch, func(ctx context.Context, tx *db.Tx, r *Run) error {
-		return s.advance(ctx, tx, r, eventOf(o), cause{f.Code, f.Text})
+		if e := eventOf(o); e != core.Fail || r.CancelAskedAt == nil {
+			return s.advance(ctx, tx, r, e, cause{f.Code, f.Text})
+		}
+		return s.advance(ctx, tx, r, core.Cancel, cause{"canceled", strings.TrimSpace("Canceled while the plan was ending. " + f.Text)})
 	})
 }
 

@@ -435,6 +435,10 @@ func (w *world) finishPlan(m *model, rng *rand.Rand) string {
 	switch k := rng.IntN(10); {
 	case k == 0:
 		w.want("fail plan", r, true, w.runs.FailPlan(ctx, r.phase, r.epoch, run.Failed, run.Failure{Code: "x", Text: "x"}))
+		if !r.cancelAsked.IsZero() {
+			m.end(r, core.Canceled)
+			return "plan failed after a cancel"
+		}
 		m.end(r, core.Errored)
 		return "fail plan"
 	case k == 1 && !r.cancelAsked.IsZero():
