@@ -96,7 +96,10 @@ func (s *Service) BeginFactor(ctx context.Context, password, from string) error 
 		}
 		_, err = tx.Exec(ctx, `INSERT INTO user_totp (user_id, secret, created_at) VALUES ($1, $2, $3)
 			ON CONFLICT (user_id) DO UPDATE SET secret = excluded.secret, last_step = 0, created_at = excluded.created_at`, u.ID, s.Box.Seal(factorPlace(u.ID), key), tx.Now())
-		return err
+		if err != nil {
+			return err
+		}
+		return audit.Add(ctx, tx, "", "user", u.ID, "two-factor-begun", nil)
 	})
 }
 

@@ -124,6 +124,9 @@ func (s *Service) addOrg(ctx context.Context, tx *db.Tx, o Org, owner core.ID) (
 			return o, err
 		}
 	}
+	if err := audit.Add(ctx, tx, o.ID, "organization", o.ID, "create", map[string]any{"name": o.Name}); err != nil {
+		return o, err
+	}
 	return db.One(ctx, tx, scanOrg, `SELECT `+orgColumns+` FROM organization o WHERE o.id = $1`, o.ID)
 }
 

@@ -3,6 +3,7 @@ package account
 import (
 	"context"
 
+	"interlock/internal/audit"
 	"interlock/internal/core"
 	"interlock/internal/db"
 )
@@ -32,7 +33,10 @@ func (s *Service) UpdateAccount(ctx context.Context, change func(*User)) (u User
 		}
 		_, err := tx.Exec(ctx, `UPDATE app_user SET username = $2, username_key = $3, email = $4, updated_at = $5 WHERE id = $1`,
 			id, u.Username, key(u.Username), u.Email, tx.Now())
-		return usernameTaken(err)
+		if err != nil {
+			return usernameTaken(err)
+		}
+		return audit.Add(ctx, tx, "", "user", id, "update", map[string]any{"username": u.Username, "was": before.Username, "email_changed": u.Email != before.Email})
 	})
 	s.cache.clear()
 	return u, err
@@ -91,8 +95,10 @@ func (s *Service) UpdatePassword(ctx context.Context, current, password, from st
 		if _, err := tx.Exec(ctx, `UPDATE app_user SET password_hash = $2, updated_at = $3 WHERE id = $1`, id, hash, tx.Now()); err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, `DELETE FROM session WHERE user_id = $1`, id)
-		return err
+		if _, err := tx.Exec(ctx, `DELETE FROM session WHERE user_id = $1`, id); err != nil {
+			return err
+		}
+		return audit.Add(ctx, tx, "", "user", id, "change-password", nil)
 	})
 	return u, err
 }

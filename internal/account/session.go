@@ -3,10 +3,13 @@ package account
 import (
 	"context"
 	"crypto/subtle"
+	"errors"
 	"net/http"
 	"sync"
 	"time"
 
+	"interlock/internal/audit"
+	"interlock/internal/authz"
 	"interlock/internal/core"
 	"interlock/internal/db"
 	"interlock/internal/secret"
@@ -31,7 +34,11 @@ func (s *Service) Begin(ctx context.Context, u User, agent string, proven bool) 
 	err := s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
 		_, err := tx.Exec(ctx, `INSERT INTO session (hash, user_id, created_at, seen_at, expires_at, agent, proven) VALUES ($1, $2, $3, $3, $4, $5, $6)`,
 			s.Box.HashToken(id), u.ID, tx.Now(), tx.Now().Add(sessionMax), agent, proven)
-		return err
+		if err != nil {
+			return err
+		}
+		as := authz.With(ctx, core.Subject{Kind: core.UserKind, ID: u.ID, Name: u.Username})
+		return audit.Add(as, tx, "", "user", u.ID, "sign-in", map[string]any{"second_factor": proven})
 	})
 	return &http.Cookie{Name: web.SessionCookie, Value: id, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode, MaxAge: int(sessionMax.Seconds())}, err
 }
@@ -39,7 +46,10 @@ func (s *Service) Begin(ctx context.Context, u User, agent string, proven bool) 
 // End ends the session that cookie value id carries.
 func (s *Service) End(ctx context.Context, id string) error {
 	return s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
-		_, err := tx.Exec(ctx, `DELETE FROM session WHERE hash = $1`, s.Box.HashToken(id))
+		users, err := db.All(ctx, tx, db.ID, `DELETE FROM session WHERE hash = $1 RETURNING user_id`, s.Box.HashToken(id))
+		for _, u := range users {
+			err = errors.Join(err, audit.Add(ctx, tx, "", "user", u, "sign-out", nil))
+		}
 		return err
 	})
 }
@@ -117,8 +127,10 @@ func (s *Service) Setup(ctx context.Context, token string, n NewUser) (u User, e
 		if c, err := db.One(ctx, tx, db.Int, `SELECT count(*) FROM app_user`); err != nil || c > 0 {
 			return core.Errorf(core.NotFound, "not found")
 		}
-		u, err = s.addUser(ctx, tx, n)
-		return err
+		if u, err = s.addUser(ctx, tx, n); err != nil {
+			return err
+		}
+		return audit.Add(ctx, tx, "", "user", u.ID, "create", map[string]any{"username": u.Username, "by": "the setup link"})
 	})
 	if err == nil {
 		s.setup.token = ""

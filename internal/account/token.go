@@ -78,12 +78,15 @@ func (s *Service) addToken(ctx context.Context, tx *db.Tx, t Token) (Token, erro
 }
 
 // note adds what was done to a token to the trail of its organization. A
-// user's or a run's own token is no organization's business.
+// user's own token is no organization's business: that is in the site's trail.
+// A run's token comes and goes with its phases, which the run's rows tell.
 func (t Token) note(ctx context.Context, tx *db.Tx, action string) (err error) {
 	org := t.OwnerID
 	switch t.Kind {
-	case core.UserKind, core.RunKind:
+	case core.RunKind:
 		return nil
+	case core.UserKind:
+		org = ""
 	case core.TeamKind:
 		org, err = db.One(ctx, tx, db.ID, `SELECT org_id FROM team WHERE id = $1`, t.OwnerID)
 	case core.AgentKind:

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/crypto/argon2"
 
+	"interlock/internal/audit"
 	"interlock/internal/authz"
 	"interlock/internal/core"
 	"interlock/internal/db"
@@ -147,8 +148,10 @@ func (s *Service) CreateUser(ctx context.Context, n NewUser) (u User, err error)
 				return err
 			}
 		}
-		u, err = s.addUser(ctx, tx, n)
-		return err
+		if u, err = s.addUser(ctx, tx, n); err != nil {
+			return err
+		}
+		return audit.Add(ctx, tx, "", "user", u.ID, "create", map[string]any{"username": u.Username, "site_admin": u.SiteAdmin})
 	})
 	return u, err
 }
@@ -185,6 +188,10 @@ func (s *Service) EnsureAdmin(ctx context.Context, n NewUser, token string) erro
 				ON CONFLICT (name) DO UPDATE SET value = excluded.value`, stamp); err != nil {
 				return err
 			}
+			// The operator's setting speaks, so nobody is named.
+			if err := audit.Add(ctx, tx, "", "user", u.ID, "ensure-admin", map[string]any{"username": u.Username}); err != nil {
+				return err
+			}
 		}
 		email := u.Email
 		if n.Email != "" {
@@ -198,11 +205,15 @@ func (s *Service) EnsureAdmin(ctx context.Context, n NewUser, token string) erro
 		if token == "" {
 			return nil
 		}
-		_, err = tx.Exec(ctx, `
+		id := core.NewID("at")
+		n, err := tx.Exec(ctx, `
 			INSERT INTO api_token (id, hash, kind, owner_id, description, created_at)
 			VALUES ($1, $2, 'user', $3, 'INTERLOCK_ADMIN_TOKEN', $4) ON CONFLICT (hash) DO NOTHING`,
-			core.NewID("at"), s.Box.HashToken(token), u.ID, tx.Now())
-		return err
+			id, s.Box.HashToken(token), u.ID, tx.Now())
+		if err != nil || n == 0 {
+			return err
+		}
+		return audit.Add(ctx, tx, "", "authentication_token", id, "create", map[string]any{"kind": core.UserKind, "owner": u.ID, "by": "INTERLOCK_ADMIN_TOKEN"})
 	})
 }
 

@@ -25,6 +25,16 @@ func WithRequest(ctx context.Context, id string) context.Context {
 	return context.WithValue(ctx, requestKey{}, id)
 }
 
+// Request is the id of the request that ctx belongs to; empty for what the
+// platform does by itself.
+func Request(ctx context.Context) string {
+	id, _ := ctx.Value(requestKey{}).(string)
+	return id
+}
+
+// Noted reports whether the transaction has added something to the trail.
+func Noted(tx *db.Tx) bool { return tx.Waits(pendingKey{}) }
+
 // Event is one entry of the trail.
 type Event struct {
 	ID        core.ID
@@ -58,14 +68,13 @@ func Add(ctx context.Context, tx *db.Tx, org core.ID, typ string, resource core.
 		return err
 	}
 	sub := authz.Subject(ctx)
-	request, _ := ctx.Value(requestKey{}).(string)
 	e, err := tx.AtEnd(pendingKey{}, func() db.Ender { return &pending{} })
 	if err != nil {
 		return err
 	}
 	p := e.(*pending)
 	p.events = append(p.events, Event{ID: core.ID(uuid.NewString()), OrgID: org, At: tx.Now(), ActorKind: sub.Kind, ActorID: sub.ID, ActorName: sub.Name,
-		TokenID: sub.TokenID, RequestID: request, Type: typ, Resource: resource, Action: action, MetaText: string(b)})
+		TokenID: sub.TokenID, RequestID: Request(ctx), Type: typ, Resource: resource, Action: action, MetaText: string(b)})
 	return nil
 }
 

@@ -18,7 +18,7 @@ func notAllowed(why string, args ...any) error {
 // ArchiveVersion drops the bytes of an uploaded version that is nobody's
 // current one and that no unfinished run uses. The version itself stays.
 func (s *Service) ArchiveVersion(ctx context.Context, id core.ID) error {
-	return s.move(ctx, id, core.ApplyRuns, func(ctx context.Context, tx *db.Tx, v Version) (string, error) {
+	return s.move(ctx, id, "archive", core.ApplyRuns, func(ctx context.Context, tx *db.Tx, v Version) (string, error) {
 		if v.Status == Archived {
 			return "", nil // asked twice, done once
 		}
@@ -35,7 +35,7 @@ func (s *Service) ArchiveVersion(ctx context.Context, id core.ID) error {
 
 // SoftDelete hides the bytes of a version; they can be restored.
 func (s *Service) SoftDelete(ctx context.Context, id core.ID) error {
-	return s.move(ctx, id, core.DeleteState, func(ctx context.Context, tx *db.Tx, v Version) (string, error) {
+	return s.move(ctx, id, "soft_delete", core.DeleteState, func(ctx context.Context, tx *db.Tx, v Version) (string, error) {
 		if v.Status != Uploaded {
 			return "", notAllowed("backing data of a configuration version that is %s cannot be deleted", v.Status)
 		}
@@ -49,7 +49,7 @@ func (s *Service) SoftDelete(ctx context.Context, id core.ID) error {
 
 // Restore takes a soft delete back.
 func (s *Service) Restore(ctx context.Context, id core.ID) error {
-	return s.move(ctx, id, core.DeleteState, func(ctx context.Context, tx *db.Tx, v Version) (string, error) {
+	return s.move(ctx, id, "restore", core.DeleteState, func(ctx context.Context, tx *db.Tx, v Version) (string, error) {
 		if v.Status != SoftDeleted {
 			return "", notAllowed("backing data of a configuration version that is %s cannot be restored", v.Status)
 		}
@@ -60,7 +60,7 @@ func (s *Service) Restore(ctx context.Context, id core.ID) error {
 
 // DeleteForGood removes the bytes that a soft delete has hidden.
 func (s *Service) DeleteForGood(ctx context.Context, id core.ID) error {
-	return s.move(ctx, id, core.DeleteState, func(ctx context.Context, tx *db.Tx, v Version) (string, error) {
+	return s.move(ctx, id, "destroy_data", core.DeleteState, func(ctx context.Context, tx *db.Tx, v Version) (string, error) {
 		if v.Status != SoftDeleted {
 			return "", notAllowed("backing data can be deleted permanently only after it was soft-deleted; the configuration version is %s", v.Status)
 		}
@@ -71,7 +71,7 @@ func (s *Service) DeleteForGood(ctx context.Context, id core.ID) error {
 
 // move changes what becomes of a version's bytes, alone with its workspace. An
 // object that f returns is removed once the row no longer names it.
-func (s *Service) move(ctx context.Context, id core.ID, want core.Right, f func(context.Context, *db.Tx, Version) (string, error)) error {
+func (s *Service) move(ctx context.Context, id core.ID, action string, want core.Right, f func(context.Context, *db.Tx, Version) (string, error)) error {
 	object := ""
 	err := s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
 		v, err := Load(ctx, tx, id)
@@ -87,8 +87,10 @@ func (s *Service) move(ctx context.Context, id core.ID, want core.Right, f func(
 		if v, err = LoadForUse(ctx, tx, id); err != nil {
 			return err
 		}
-		object, err = f(ctx, tx, v)
-		return err
+		if object, err = f(ctx, tx, v); err != nil {
+			return err
+		}
+		return v.note(ctx, tx, action)
 	})
 	if err == nil && object != "" {
 		_ = s.Blobs.Delete(context.WithoutCancel(ctx), object) // nothing names it any more; what stays is rubbish

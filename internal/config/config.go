@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"interlock/internal/audit"
 	"interlock/internal/authz"
 	"interlock/internal/blob"
 	"interlock/internal/core"
@@ -123,12 +124,25 @@ func (s *Service) createIn(ctx context.Context, tx *db.Tx, w workspace.Workspace
 	if err := insert(ctx, tx, v); err != nil {
 		return v, "", err
 	}
+	if err := v.note(ctx, tx, "create"); err != nil {
+		return v, "", err
+	}
 	if w.ConfigID == "" && !v.Speculative && !v.Provisional {
 		// The first one is the workspace's before its bytes are there; later ones
 		// take its place when they are whole.
 		err = workspace.SetConfig(ctx, tx, w.ID, v.ID)
 	}
 	return v, token, err
+}
+
+// note adds what was done to the version to its organization's trail. Who holds
+// an upload URL brings the bytes: that row names nobody.
+func (v Version) note(ctx context.Context, tx *db.Tx, action string) error {
+	w, err := workspace.Load(ctx, tx, v.WorkspaceID)
+	if err != nil {
+		return err
+	}
+	return audit.Add(ctx, tx, w.OrgID, "configuration_version", v.ID, action, map[string]any{"workspace": v.WorkspaceID, "source": v.Source})
 }
 
 // CreateFrom makes a configuration version of a repository's content, for the
@@ -239,8 +253,15 @@ func (s *Service) receive(ctx context.Context, id core.ID, body io.Reader, lengt
 // upload was quicker, and returns bad.
 func (s *Service) refuse(ctx context.Context, id core.ID, bad error) error {
 	err := s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
-		_, err := tx.Exec(ctx, `UPDATE config_version SET status = 'errored', error = 'archive', error_message = $2, errored_at = $3 WHERE id = $1 AND status = 'pending'`, id, core.Message(bad), tx.Now())
-		return err
+		n, err := tx.Exec(ctx, `UPDATE config_version SET status = 'errored', error = 'archive', error_message = $2, errored_at = $3 WHERE id = $1 AND status = 'pending'`, id, core.Message(bad), tx.Now())
+		if err != nil || n == 0 {
+			return err
+		}
+		v, err := Load(ctx, tx, id)
+		if err != nil {
+			return err
+		}
+		return v.note(ctx, tx, "refuse_upload")
 	})
 	if err != nil {
 		return err
@@ -264,6 +285,9 @@ func (s *Service) accept(ctx context.Context, tx *db.Tx, v *Version, object stri
 		return core.Errorf(core.Conflict, "this configuration version has been uploaded already")
 	}
 	at := tx.Now()
+	if err := v.note(ctx, tx, "upload"); err != nil {
+		return err
+	}
 	again := v.Status == Uploaded
 	v.Status, v.Object, v.Size, v.Digest, v.UploadedAt = Uploaded, object, info.Size, info.SHA256, &at
 	if again {

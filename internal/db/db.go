@@ -43,6 +43,7 @@ type DB struct {
 	commits   atomic.Int64 // on SQLite
 	snapshots asked        // on PostgreSQL
 	kept      sync.Map
+	watch     atomic.Pointer[func(context.Context, *Tx, []string)] // see Watch
 }
 
 // Open opens the database at dsn, a postgres:// URL or a file path with or
@@ -186,6 +187,8 @@ type Tx struct {
 	now  time.Time
 	db   *DB
 	ends []ending // nil in a view
+
+	wrote map[string]bool // for a watcher
 }
 
 // Now is the moment the transaction began: one clock reading per change.
@@ -284,6 +287,7 @@ type Row interface{ Scan(dest ...any) error }
 func (tx *Tx) Exec(ctx context.Context, q string, args ...any) (int64, error) {
 	if tx.pg != nil {
 		tag, err := tx.pg.Exec(ctx, q, args...)
+		tx.writes(q, tag.RowsAffected())
 		return tag.RowsAffected(), translate(err)
 	}
 	if err := ctx.Err(); err != nil {
@@ -297,7 +301,9 @@ func (tx *Tx) Exec(ctx context.Context, q string, args ...any) (int64, error) {
 	if err != nil {
 		return 0, translate(err)
 	}
-	return res.RowsAffected()
+	n, err := res.RowsAffected()
+	tx.writes(q, n)
+	return n, err
 }
 
 // All runs q and scans every row.
@@ -332,6 +338,7 @@ func (tx *Tx) each(ctx context.Context, q string, args []any, f func(Row) error)
 		}
 		defer rows.Close()
 		for rows.Next() {
+			tx.writes(q, 1)
 			if err := f(rows); err != nil {
 				return err
 			}
@@ -357,6 +364,7 @@ func (tx *Tx) each(ctx context.Context, q string, args []any, f func(Row) error)
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+		tx.writes(q, 1)
 		if err := f(rows); err != nil {
 			return err
 		}

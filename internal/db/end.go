@@ -40,6 +40,7 @@ func (tx *Tx) end(ctx context.Context) error {
 			return err
 		}
 	}
+	tx.watched(ctx)
 	return nil
 }
 

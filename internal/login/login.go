@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"interlock/internal/account"
+	"interlock/internal/audit"
 	"interlock/internal/authz"
 	"interlock/internal/core"
 	"interlock/internal/db"
@@ -103,7 +104,10 @@ func (s *Service) grant(ctx context.Context, a request) (code string, err error)
 		}
 		_, err := tx.Exec(ctx, `INSERT INTO login_code (hash, user_id, redirect_uri, challenge, expires_at) VALUES ($1, $2, $3, $4, $5)`,
 			s.Box.HashToken(code), sub.ID, a.redirect, a.challenge, tx.Now().Add(codeLife))
-		return err
+		if err != nil {
+			return err
+		}
+		return audit.Add(ctx, tx, "", "user", sub.ID, "authorize-cli", nil)
 	})
 	return code, err
 }

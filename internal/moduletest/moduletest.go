@@ -106,12 +106,14 @@ func module(ctx context.Context, tx *db.Tx, a Address) (org account.Org, id core
 func (s *Service) NewConfig(ctx context.Context, a Address) (id core.ID, err error) {
 	id = core.NewID("cv")
 	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
-		_, m, err := module(ctx, tx, a)
+		org, m, err := module(ctx, tx, a)
 		if err != nil {
 			return err
 		}
-		_, err = tx.Exec(ctx, `INSERT INTO module_test_config (id, module_id, created_at) VALUES ($1, $2, $3)`, id, m, tx.Now())
-		return err
+		if _, err = tx.Exec(ctx, `INSERT INTO module_test_config (id, module_id, created_at) VALUES ($1, $2, $3)`, id, m, tx.Now()); err != nil {
+			return err
+		}
+		return audit.Add(ctx, tx, org.ID, "configuration_version", id, "create", map[string]any{"module": m})
 	})
 	return id, err
 }

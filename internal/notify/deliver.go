@@ -293,6 +293,12 @@ func (s *Service) Verify(ctx context.Context, id core.ID) (n Notification, err e
 		if err := insertDelivery(ctx, tx, d); err != nil {
 			return err
 		}
+		if err := subject(ctx, tx, &n); err != nil {
+			return err
+		}
+		if err := n.note(ctx, tx, "verify"); err != nil {
+			return err
+		}
 		return prune(ctx, tx, n.ID)
 	})
 	if err == nil && d.Status != sent {

@@ -11,6 +11,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"interlock/internal/audit"
 	"interlock/internal/authz"
 	"interlock/internal/bus"
 	"interlock/internal/core"
@@ -225,6 +226,9 @@ func (s *Service) Create(ctx context.Context, about Notification, in Input) (n N
 		if err := insert(ctx, tx, n); err != nil {
 			return err
 		}
+		if err := n.note(ctx, tx, "create"); err != nil {
+			return err
+		}
 		return s.greet(ctx, tx, n, false)
 	})
 	if err == nil {
@@ -270,6 +274,9 @@ func (s *Service) Update(ctx context.Context, id core.ID, in Input) (n Notificat
 		if err := update(ctx, tx, n); err != nil {
 			return err
 		}
+		if err := n.note(ctx, tx, "update"); err != nil {
+			return err
+		}
 		return s.greet(ctx, tx, n, was)
 	})
 	if err == nil {
@@ -281,10 +288,23 @@ func (s *Service) Update(ctx context.Context, id core.ID, in Input) (n Notificat
 // Delete removes a notification and the log of its deliveries.
 func (s *Service) Delete(ctx context.Context, id core.ID) error {
 	return s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
-		if _, err := s.getIn(ctx, tx, id); err != nil {
+		n, err := s.getIn(ctx, tx, id)
+		if err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, `DELETE FROM notification WHERE id = $1`, id)
-		return err
+		if err := subject(ctx, tx, &n); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, `DELETE FROM notification WHERE id = $1`, id); err != nil {
+			return err
+		}
+		return n.note(ctx, tx, "destroy")
 	})
+}
+
+// note adds what was done to the notification to its organization's trail. The
+// address may carry a secret, so it stays out.
+func (n Notification) note(ctx context.Context, tx *db.Tx, action string) error {
+	return audit.Add(ctx, tx, n.OrgID, "notification_configuration", n.ID, action,
+		map[string]any{"name": n.Name, "destination": n.Destination, "enabled": n.Enabled, "on": n.WorkspaceID + n.ProjectID + n.TeamID})
 }

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"time"
 
+	"interlock/internal/audit"
 	"interlock/internal/authz"
 	"interlock/internal/blob"
 	"interlock/internal/core"
@@ -111,7 +112,10 @@ func (s *Service) Create(ctx context.Context, plan core.ID, dataType string) (e 
 		e = Export{ID: core.NewID("pe"), PlanID: plan, DataType: dataType, Status: queued, CreatedBy: authz.Subject(ctx).User(), CreatedAt: tx.Now()}
 		_, err = tx.Exec(ctx, `INSERT INTO plan_export (id, plan_id, data_type, status, created_by, created_at) VALUES ($1, $2, $3, $4, $5, $6)`,
 			e.ID, e.PlanID, e.DataType, e.Status, e.CreatedBy, e.CreatedAt)
-		return err
+		if err != nil {
+			return err
+		}
+		return e.note(ctx, tx, "create")
 	})
 	if err == nil {
 		_ = s.Queue.Once(context.WithoutCancel(ctx), export{e.ID}, attempts) // the sweep asks again
@@ -140,13 +144,24 @@ func (s *Service) Delete(ctx context.Context, id core.ID) error {
 		if err := may(ctx, tx, e.PlanID); err != nil {
 			return err
 		}
-		_, err = tx.Exec(ctx, `DELETE FROM plan_export WHERE id = $1`, id)
-		return err
+		if _, err = tx.Exec(ctx, `DELETE FROM plan_export WHERE id = $1`, id); err != nil {
+			return err
+		}
+		return e.note(ctx, tx, "destroy")
 	})
 	if err == nil && e.Object != "" {
 		_ = s.Blobs.Delete(context.WithoutCancel(ctx), e.Object)
 	}
 	return err
+}
+
+// note adds what was done to the export to its organization's trail.
+func (e Export) note(ctx context.Context, tx *db.Tx, action string) error {
+	org, err := db.One(ctx, tx, db.ID, `SELECT r.org_id FROM run r JOIN phase p ON p.run_id = r.id WHERE p.id = $1`, e.PlanID)
+	if err != nil {
+		return err
+	}
+	return audit.Add(ctx, tx, org, "plan_export", e.ID, action, map[string]any{"plan": e.PlanID})
 }
 
 // export is the job that makes an export; sweep the one that looks for those

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 
+	"interlock/internal/audit"
 	"interlock/internal/authz"
 	"interlock/internal/core"
 	"interlock/internal/db"
@@ -82,8 +83,14 @@ func (s *Service) receiveModule(w http.ResponseWriter, r *http.Request, id core.
 		if n == 0 {
 			return errUsed()
 		}
-		_, err = tx.Exec(ctx, `UPDATE registry_module SET updated_at = $2 WHERE id = $1`, v.ModuleID, tx.Now())
-		return err
+		if _, err = tx.Exec(ctx, `UPDATE registry_module SET updated_at = $2 WHERE id = $1`, v.ModuleID, tx.Now()); err != nil {
+			return err
+		}
+		org, err := db.One(ctx, tx, db.ID, `SELECT org_id FROM registry_module WHERE id = $1`, v.ModuleID)
+		if err != nil {
+			return err
+		}
+		return audit.Add(ctx, tx, org, "registry_module_version", id, "upload", map[string]any{"version": v.Version, "sha256": info.SHA256})
 	})
 	s.settled(ctx, err, object, v.Object)
 	return err
@@ -93,8 +100,15 @@ func (s *Service) receiveModule(w http.ResponseWriter, r *http.Request, id core.
 // came, and returns the fault.
 func (s *Service) refuse(ctx context.Context, id core.ID, bad error) error {
 	err := s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
-		_, err := tx.Exec(ctx, `UPDATE registry_module_version SET status = $2, error = $3, updated_at = $4 WHERE id = $1 AND object = ''`, id, VersionFailed, core.Message(bad), tx.Now())
-		return err
+		n, err := tx.Exec(ctx, `UPDATE registry_module_version SET status = $2, error = $3, updated_at = $4 WHERE id = $1 AND object = ''`, id, VersionFailed, core.Message(bad), tx.Now())
+		if err != nil || n == 0 {
+			return err
+		}
+		org, err := db.One(ctx, tx, db.ID, `SELECT m.org_id FROM registry_module m JOIN registry_module_version v ON v.module_id = m.id WHERE v.id = $1`, id)
+		if err != nil {
+			return err
+		}
+		return audit.Add(ctx, tx, org, "registry_module_version", id, "refuse_upload", nil)
 	})
 	if err != nil {
 		return err

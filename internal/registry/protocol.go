@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"interlock/internal/account"
+	"interlock/internal/audit"
 	"interlock/internal/authz"
 	"interlock/internal/core"
 	"interlock/internal/db"
@@ -134,7 +135,10 @@ func (s *Service) fetchModule(w http.ResponseWriter, r *http.Request, m Module, 
 			if err == nil && n == 0 {
 				err = authz.ErrHidden()
 			}
-			return err
+			if err != nil {
+				return err
+			}
+			return audit.Add(ctx, tx, m.OrgID, "registry_module_version", v.ID, "first_use", map[string]any{"name": m.Name, "version": v.Version})
 		})
 		if err != nil {
 			return err

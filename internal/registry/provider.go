@@ -273,7 +273,10 @@ func (s *Service) TagProvider(ctx context.Context, orgName string, a ProviderAdd
 		if _, err := tx.Exec(ctx, `UPDATE registry_provider SET updated_at = $2 WHERE id = $1`, p.ID, tx.Now()); err != nil {
 			return err
 		}
-		return setTags(ctx, tx, p.ID, tags)
+		if err := setTags(ctx, tx, p.ID, tags); err != nil {
+			return err
+		}
+		return audit.Add(ctx, tx, p.OrgID, "registry_provider", p.ID, "update", map[string]any{"name": p.Name, "tags": len(tags)})
 	})
 	return p, have, err
 }

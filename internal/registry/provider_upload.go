@@ -11,6 +11,7 @@ import (
 
 	"github.com/ProtonMail/go-crypto/openpgp"
 
+	"interlock/internal/audit"
 	"interlock/internal/authz"
 	"interlock/internal/core"
 	"interlock/internal/db"
@@ -127,12 +128,25 @@ func loadFiles(ctx context.Context, tx *db.Tx, id core.ID) (files, error) {
 		LEFT JOIN gpg_key k ON k.org_id = p.org_id AND k.key_id = upper(v.key_id) WHERE v.id = $1`, id)
 }
 
+// noteFile adds to the trail that a file of a version came, or that a key came
+// or went which changes what it is worth.
+func noteFile(ctx context.Context, tx *db.Tx, id core.ID) error {
+	org, err := db.One(ctx, tx, db.ID, `SELECT p.org_id FROM registry_provider p JOIN registry_provider_version v ON v.provider_id = p.id WHERE v.id = $1`, id)
+	if err != nil {
+		return err
+	}
+	return audit.Add(ctx, tx, org, "registry_provider_version", id, "upload", nil)
+}
+
 // settle finds out what of a version can be offered, from its files and the
 // organization's key as they are. It fails if all is there and the key did not
 // make the signature.
 func settle(ctx context.Context, tx *db.Tx, id core.ID) error {
 	f, err := loadFiles(ctx, tx, id)
 	if err != nil {
+		return err
+	}
+	if err := noteFile(ctx, tx, id); err != nil {
 		return err
 	}
 	verified := f.sums != "" && f.signature != "" && f.armor != ""

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"interlock/internal/audit"
 	"interlock/internal/core"
 	"interlock/internal/db"
 	"interlock/internal/jsonapi"
@@ -85,7 +86,10 @@ func (s *Service) TagModule(ctx context.Context, orgName string, a Address, tags
 		if _, err := tx.Exec(ctx, `UPDATE registry_module SET updated_at = $2 WHERE id = $1`, m.ID, tx.Now()); err != nil {
 			return err
 		}
-		return setTags(ctx, tx, m.ID, tags)
+		if err := setTags(ctx, tx, m.ID, tags); err != nil {
+			return err
+		}
+		return audit.Add(ctx, tx, o.ID, "registry_module", m.ID, "update", map[string]any{"name": m.Name, "tags": len(tags)})
 	})
 	return m, have, err
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"interlock/internal/audit"
 	"interlock/internal/authz"
 	"interlock/internal/core"
 	"interlock/internal/db"
@@ -92,7 +93,10 @@ func (s *Service) Create(ctx context.Context, ws, source core.ID) (t Trigger, er
 		if core.KindOf(err) == core.Conflict {
 			return core.Errorf(core.Invalid, "has already been taken").InField("sourceable")
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		return t.note(ctx, tx, w.OrgID, "create")
 	})
 	return t, err
 }
@@ -120,12 +124,24 @@ func (s *Service) Get(ctx context.Context, id core.ID) (t Trigger, err error) {
 // Delete removes a trigger.
 func (s *Service) Delete(ctx context.Context, id core.ID) error {
 	return s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
-		if _, err := s.get(ctx, tx, id, core.ChangeSettings); err != nil {
+		t, err := s.get(ctx, tx, id, core.ChangeSettings)
+		if err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, `DELETE FROM run_trigger WHERE id = $1`, id)
-		return err
+		w, err := workspace.Load(ctx, tx, t.WorkspaceID)
+		if err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, `DELETE FROM run_trigger WHERE id = $1`, id); err != nil {
+			return err
+		}
+		return t.note(ctx, tx, w.OrgID, "destroy")
 	})
+}
+
+// note adds what was done to the trigger to its organization's trail.
+func (t Trigger) note(ctx context.Context, tx *db.Tx, org core.ID, action string) error {
+	return audit.Add(ctx, tx, org, "run_trigger", t.ID, action, map[string]any{"workspace": t.WorkspaceID, "source": t.SourceID})
 }
 
 // Told notes what an applied run has to queue, in the transaction that ends it.

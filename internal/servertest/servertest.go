@@ -115,7 +115,7 @@ func StartIn(t testing.TB, dir, dsn string, args ...string) *Server {
 	ready := make(chan *app.Server, 1)
 	go func() {
 		defer close(s.done)
-		s.err = app.Run(ctx, cfg, func(a *app.Server) { ready <- a })
+		s.err = app.Run(ctx, cfg, func(a *app.Server) { a.DB().Watch(noted(t)); ready <- a })
 	}()
 	t.Cleanup(func() { s.Stop(t) })
 	select {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"interlock/internal/account"
+	"interlock/internal/audit"
 	"interlock/internal/authz"
 	"interlock/internal/core"
 	"interlock/internal/db"
@@ -128,9 +129,17 @@ func (s *Service) Create(ctx context.Context, org, name, value string) (k Key, e
 		k = Key{core.NewID("sshkey"), o.ID, name, tx.Now()}
 		_, err = tx.Exec(ctx, `INSERT INTO ssh_key (id, org_id, name, value, created_at) VALUES ($1, $2, $3, $4, $5)`,
 			k.ID, k.OrgID, k.Name, s.Box.Seal(place(k.ID), []byte(value)), k.CreatedAt)
-		return err
+		if err != nil {
+			return err
+		}
+		return k.note(ctx, tx, "create")
 	})
 	return k, err
+}
+
+// note adds what was done to the key to its organization's trail.
+func (k Key) note(ctx context.Context, tx *db.Tx, action string) error {
+	return audit.Add(ctx, tx, k.OrgID, "ssh_key", k.ID, action, map[string]any{"name": k.Name})
 }
 
 // Rename gives a key another name; its value stays.
@@ -143,8 +152,10 @@ func (s *Service) Rename(ctx context.Context, id core.ID, change func(*Key)) (k 
 		if err := validName(k.Name); err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, `UPDATE ssh_key SET name = $2 WHERE id = $1`, id, k.Name)
-		return err
+		if _, err := tx.Exec(ctx, `UPDATE ssh_key SET name = $2 WHERE id = $1`, id, k.Name); err != nil {
+			return err
+		}
+		return k.note(ctx, tx, "update")
 	})
 	return k, err
 }
@@ -152,14 +163,17 @@ func (s *Service) Rename(ctx context.Context, id core.ID, change func(*Key)) (k 
 // Delete removes a key, also from the workspaces that use it.
 func (s *Service) Delete(ctx context.Context, id core.ID) error {
 	return s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
-		if _, err := load(ctx, tx, id, false); err != nil {
+		k, err := load(ctx, tx, id, false)
+		if err != nil {
 			return err
 		}
 		if err := workspace.DropSSHKey(ctx, tx, id); err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, `DELETE FROM ssh_key WHERE id = $1`, id)
-		return err
+		if _, err := tx.Exec(ctx, `DELETE FROM ssh_key WHERE id = $1`, id); err != nil {
+			return err
+		}
+		return k.note(ctx, tx, "destroy")
 	})
 }
 

@@ -19,7 +19,7 @@ func notAllowed(why string, args ...any) error {
 // SoftDelete hides the bytes of a version that is not the current one; they
 // can be restored. The row stays: history has no holes.
 func (s *Service) SoftDelete(ctx context.Context, id core.ID) error {
-	return s.move(ctx, id, func(ctx context.Context, tx *db.Tx, w workspace.Workspace, v Version) (bool, error) {
+	return s.move(ctx, id, "soft_delete", func(ctx context.Context, tx *db.Tx, w workspace.Workspace, v Version) (bool, error) {
 		switch {
 		case v.Status != Finalized || v.Backing != "":
 			return false, notAllowed("backing data of a state version that is %s cannot be deleted", statusOf(v))
@@ -33,7 +33,7 @@ func (s *Service) SoftDelete(ctx context.Context, id core.ID) error {
 
 // Restore takes a soft delete back.
 func (s *Service) Restore(ctx context.Context, id core.ID) error {
-	return s.move(ctx, id, func(ctx context.Context, tx *db.Tx, _ workspace.Workspace, v Version) (bool, error) {
+	return s.move(ctx, id, "restore", func(ctx context.Context, tx *db.Tx, _ workspace.Workspace, v Version) (bool, error) {
 		if v.Backing != "soft_deleted" {
 			return false, notAllowed("backing data of a state version that is %s cannot be restored", statusOf(v))
 		}
@@ -44,7 +44,7 @@ func (s *Service) Restore(ctx context.Context, id core.ID) error {
 
 // DeleteForGood removes the bytes that a soft delete has hidden.
 func (s *Service) DeleteForGood(ctx context.Context, id core.ID) error {
-	return s.move(ctx, id, func(ctx context.Context, tx *db.Tx, _ workspace.Workspace, v Version) (bool, error) {
+	return s.move(ctx, id, "destroy_data", func(ctx context.Context, tx *db.Tx, _ workspace.Workspace, v Version) (bool, error) {
 		if v.Backing != "soft_deleted" {
 			return false, notAllowed("backing data can be deleted permanently only after it was soft-deleted; the state version is %s", statusOf(v))
 		}
@@ -55,7 +55,7 @@ func (s *Service) DeleteForGood(ctx context.Context, id core.ID) error {
 
 // move changes what becomes of a version's bytes, alone with its workspace, and
 // removes them where f says so, once the row no longer names them.
-func (s *Service) move(ctx context.Context, id core.ID, f func(context.Context, *db.Tx, workspace.Workspace, Version) (bool, error)) error {
+func (s *Service) move(ctx context.Context, id core.ID, action string, f func(context.Context, *db.Tx, workspace.Workspace, Version) (bool, error)) error {
 	var v Version
 	gone := false
 	err := s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) (err error) {
@@ -75,8 +75,10 @@ func (s *Service) move(ctx context.Context, id core.ID, f func(context.Context, 
 		if v, err = Load(ctx, tx, id); err != nil {
 			return err
 		}
-		gone, err = f(ctx, tx, w, v)
-		return err
+		if gone, err = f(ctx, tx, w, v); err != nil {
+			return err
+		}
+		return v.note(ctx, tx, action)
 	})
 	if err != nil || !gone {
 		return err

@@ -1,8 +1,10 @@
 package state
 
 import (
+	"cmp"
 	"context"
 
+	"interlock/internal/audit"
 	"interlock/internal/core"
 	"interlock/internal/db"
 )
@@ -27,7 +29,26 @@ func insert(ctx context.Context, tx *db.Tx, v Version) (Version, error) {
 		INSERT INTO state_version (`+stored+`)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)`,
 		v.ID, v.WorkspaceID, v.Seq, v.Serial, v.Lineage, v.MD5, v.Status, v.Object, v.JSONObject, v.Size, v.EngineVersion, v.Resources, v.RunID, v.CreatedBy, v.CreatedAt, v.RollbackOf, v.Backing, v.summary)
-	return v, err
+	if err != nil {
+		return v, err
+	}
+	action := map[bool]string{true: "rollback", false: map[string]string{Pending: "announce", Quarantined: "quarantine"}[v.Status]}[v.RollbackOf != ""]
+	return v, v.note(ctx, tx, cmp.Or(action, "create"))
+}
+
+// note adds what was done to the version to its organization's trail.
+func (v Version) note(ctx context.Context, tx *db.Tx, action string) error {
+	org, err := db.One(ctx, tx, db.ID, `SELECT org_id FROM workspace WHERE id = $1`, v.WorkspaceID)
+	if err != nil {
+		return err
+	}
+	meta := map[string]any{"workspace": v.WorkspaceID, "serial": v.Serial}
+	for k, id := range map[string]core.ID{"run": v.RunID, "rollback_of": v.RollbackOf} {
+		if id != "" {
+			meta[k] = id
+		}
+	}
+	return audit.Add(ctx, tx, org, "state_version", v.ID, action, meta)
 }
 
 // Load returns a version without asking who wants it.

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"interlock/internal/audit"
 	"interlock/internal/authz"
 	"interlock/internal/core"
 	"interlock/internal/db"
@@ -200,6 +201,17 @@ func (s *Service) v1Delete(r *http.Request) (any, error) {
 			return core.Errorf(core.Conflict, "workspace is locked by %s", ws.Lock)
 		}
 		id = ws.ID
+		if ws.StateID != "" {
+			v, err := Load(ctx, tx, ws.StateID)
+			if err != nil {
+				return err
+			}
+			if err := v.note(ctx, tx, "hide"); err != nil {
+				return err
+			}
+		} else if err := audit.Add(ctx, tx, ws.OrgID, "workspace", ws.ID, "hide_state", map[string]any{"name": ws.Name}); err != nil {
+			return err
+		}
 		return workspace.SetState(ctx, tx, ws.ID, "")
 	})
 	if err == nil {

@@ -225,6 +225,9 @@ func (s *Service) finalize(w http.ResponseWriter, r *http.Request, id core.ID) e
 			v.ID, st.Object, st.Size, st.EngineVersion, st.Resources, st.Lineage, st.summary); err != nil {
 			return err
 		}
+		if err := v.note(ctx, tx, "upload"); err != nil {
+			return err
+		}
 		return workspace.SetState(ctx, tx, wk.ID, v.ID)
 	})
 	if err != nil {
@@ -258,7 +261,14 @@ func (s *Service) storeJSON(ctx context.Context, id core.ID, body io.Reader) (st
 		if err == nil && n == 0 {
 			return core.Errorf(core.Conflict, "this state version has its JSON form already")
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		v, err := Load(ctx, tx, id)
+		if err != nil {
+			return err
+		}
+		return v.note(ctx, tx, "upload_json")
 	})
 	if err != nil {
 		return "", s.refused(ctx, Staged{Object: object}, err)

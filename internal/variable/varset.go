@@ -2,10 +2,12 @@ package variable
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
 	"interlock/internal/account"
+	"interlock/internal/audit"
 	"interlock/internal/authz"
 	"interlock/internal/core"
 	"interlock/internal/db"
@@ -234,10 +236,22 @@ func (s *Service) CreateVarset(ctx context.Context, org string, v Varset, vars [
 				return err
 			}
 		}
+		if err := v.note(ctx, tx, "create", nil); err != nil {
+			return err
+		}
 		v, err = s.set(ctx, tx, v.ID, false)
 		return err
 	})
 	return v, err
+}
+
+// note adds what was done to the set to its organization's trail.
+func (v Varset) note(ctx context.Context, tx *db.Tx, action string, targets []core.ID) error {
+	meta := map[string]any{"name": v.Name, "global": v.Global}
+	if targets != nil {
+		meta["targets"] = targets
+	}
+	return audit.Add(ctx, tx, v.OrgID, "varset", v.ID, action, meta)
 }
 
 func takenIn(err error, field string) error {
@@ -272,6 +286,13 @@ func (s *Service) UpdateVarset(ctx context.Context, id core.ID, change func(*Var
 				}
 			}
 		}
+		var targets []core.ID
+		if workspaces != nil || projects != nil {
+			targets = slices.Concat(workspaces, projects, []core.ID{})
+		}
+		if err := v.note(ctx, tx, "update", targets); err != nil {
+			return err
+		}
 		v, err = s.set(ctx, tx, id, false)
 		return err
 	})
@@ -281,11 +302,14 @@ func (s *Service) UpdateVarset(ctx context.Context, id core.ID, change func(*Var
 // DeleteVarset removes a set.
 func (s *Service) DeleteVarset(ctx context.Context, id core.ID) error {
 	return s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
-		if _, err := s.set(ctx, tx, id, true); err != nil {
+		v, err := s.set(ctx, tx, id, true)
+		if err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, `DELETE FROM varset WHERE id = $1`, id)
-		return err
+		if _, err := tx.Exec(ctx, `DELETE FROM varset WHERE id = $1`, id); err != nil {
+			return err
+		}
+		return v.note(ctx, tx, "destroy", nil)
 	})
 }
 
@@ -297,7 +321,10 @@ func (s *Service) Target(ctx context.Context, id core.ID, targets []core.ID, add
 			return err
 		}
 		if add {
-			return s.target(ctx, tx, v, targets)
+			if err := s.target(ctx, tx, v, targets); err != nil {
+				return err
+			}
+			return v.note(ctx, tx, "add_targets", targets)
 		}
 		if len(targets) > maxTargets {
 			return core.Errorf(core.Invalid, "more than %d targets at once", maxTargets)
@@ -307,7 +334,7 @@ func (s *Service) Target(ctx context.Context, id core.ID, targets []core.ID, add
 				return err
 			}
 		}
-		return nil
+		return v.note(ctx, tx, "remove_targets", targets)
 	})
 }
 

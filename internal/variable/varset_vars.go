@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 
+	"interlock/internal/audit"
 	"interlock/internal/authz"
 	"interlock/internal/core"
 	"interlock/internal/db"
@@ -39,7 +40,15 @@ func (s *Service) addTo(ctx context.Context, tx *db.Tx, set Varset, v Variable) 
 	_, err := tx.Exec(ctx, `INSERT INTO varset_variable (id, varset_id, key, category, value, hcl, sensitive, description, version, created_at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
 		v.ID, v.VarsetID, v.Key, v.Category, s.Box.Seal(setPlace(v.ID), []byte(v.Value)), v.HCL, v.Sensitive, v.Description, v.Version, v.CreatedAt)
-	return v, takenIn(err, "key")
+	if err != nil {
+		return v, takenIn(err, "key")
+	}
+	return v, v.noteIn(ctx, tx, set, "create")
+}
+
+// noteIn adds what was done to a variable of a set to the organization's trail.
+func (v Variable) noteIn(ctx context.Context, tx *db.Tx, set Varset, action string) error {
+	return audit.Add(ctx, tx, set.OrgID, "var", v.ID, action, map[string]any{"key": v.Key, "category": v.Category, "varset": set.ID})
 }
 
 // SetVars lists the variables of a set. A workspace to which it applies, if
@@ -105,7 +114,8 @@ func (s *Service) AddSetVar(ctx context.Context, set core.ID, v Variable) (Varia
 // UpdateSetVar changes a variable of a set. A sensitive one stays sensitive.
 func (s *Service) UpdateSetVar(ctx context.Context, set, id core.ID, change func(*Variable)) (v Variable, err error) {
 	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
-		if _, err := s.set(ctx, tx, set, true); err != nil {
+		in, err := s.set(ctx, tx, set, true)
+		if err != nil {
 			return err
 		}
 		if v, err = s.setVar(ctx, tx, set, id); err != nil {
@@ -120,9 +130,12 @@ func (s *Service) UpdateSetVar(ctx context.Context, set, id core.ID, change func
 			return err
 		}
 		v.Version = core.NewID("ver")
-		_, err := tx.Exec(ctx, `UPDATE varset_variable SET key = $2, value = $3, hcl = $4, sensitive = $5, description = $6, version = $7, category = $8 WHERE id = $1`,
+		_, err = tx.Exec(ctx, `UPDATE varset_variable SET key = $2, value = $3, hcl = $4, sensitive = $5, description = $6, version = $7, category = $8 WHERE id = $1`,
 			v.ID, v.Key, s.Box.Seal(setPlace(v.ID), []byte(v.Value)), v.HCL, v.Sensitive, v.Description, v.Version, v.Category)
-		return takenIn(err, "key")
+		if err != nil {
+			return takenIn(err, "key")
+		}
+		return v.noteIn(ctx, tx, in, "update")
 	})
 	return hide(v), err
 }
@@ -130,14 +143,18 @@ func (s *Service) UpdateSetVar(ctx context.Context, set, id core.ID, change func
 // DeleteSetVar removes a variable from a set.
 func (s *Service) DeleteSetVar(ctx context.Context, set, id core.ID) error {
 	return s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
-		if _, err := s.set(ctx, tx, set, true); err != nil {
+		in, err := s.set(ctx, tx, set, true)
+		if err != nil {
 			return err
 		}
-		if _, err := s.setVar(ctx, tx, set, id); err != nil {
+		v, err := s.setVar(ctx, tx, set, id)
+		if err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, `DELETE FROM varset_variable WHERE id = $1`, id)
-		return err
+		if _, err := tx.Exec(ctx, `DELETE FROM varset_variable WHERE id = $1`, id); err != nil {
+			return err
+		}
+		return v.noteIn(ctx, tx, in, "destroy")
 	})
 }
 

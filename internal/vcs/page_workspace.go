@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 
+	"interlock/internal/audit"
 	"interlock/internal/core"
 	"interlock/internal/db"
 	"interlock/internal/jsonapi"
@@ -207,6 +208,9 @@ func (s *Service) pageFetch(r *http.Request) (web.Answer, error) {
 			return err
 		}
 		if _, err := tx.Exec(ctx, `UPDATE vcs_repository SET next_at = $2, hook_fault = '' WHERE id = $1`, id, tx.Now()); err != nil {
+			return err
+		}
+		if err := audit.Add(ctx, tx, w.OrgID, "workspace", w.ID, "fetch", map[string]any{"name": w.Name, "repository": w.Repo.Identifier}); err != nil {
 			return err
 		}
 		// One that waits already is enough.

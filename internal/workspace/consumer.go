@@ -3,6 +3,7 @@ package workspace
 import (
 	"context"
 
+	"interlock/internal/audit"
 	"interlock/internal/authz"
 	"interlock/internal/core"
 	"interlock/internal/db"
@@ -54,6 +55,9 @@ func (s *Service) SetConsumers(ctx context.Context, id core.ID, consumers []core
 		if len(consumers) > maxConsumers {
 			return core.Errorf(core.Invalid, "more than %d workspaces at once", maxConsumers)
 		}
+		if err := audit.Add(ctx, tx, w.OrgID, "workspace", w.ID, how+"_state_consumers", map[string]any{"name": w.Name, "consumers": consumers}); err != nil {
+			return err
+		}
 		if how == "replace" {
 			if _, err := tx.Exec(ctx, `DELETE FROM remote_state_consumer WHERE workspace_id = $1`, id); err != nil {
 				return err
@@ -103,7 +107,8 @@ type Retention struct {
 // ever, or 0 for none of its own.
 func (s *Service) SetRetention(ctx context.Context, id core.ID, days int64) (r Retention, err error) {
 	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
-		if _, err := Get(ctx, tx, id, core.ChangeSettings); err != nil {
+		w, err := Get(ctx, tx, id, core.ChangeSettings)
+		if err != nil {
 			return err
 		}
 		if days > 100_000 || days < -1 {
@@ -112,8 +117,10 @@ func (s *Service) SetRetention(ctx context.Context, id core.ID, days int64) (r R
 		if r.Days = days; days != 0 {
 			r.ID = core.NewID("drp")
 		}
-		_, err := tx.Exec(ctx, `UPDATE workspace SET retention_id = $2, retention_days = $3 WHERE id = $1`, id, r.ID, r.Days)
-		return err
+		if _, err := tx.Exec(ctx, `UPDATE workspace SET retention_id = $2, retention_days = $3 WHERE id = $1`, id, r.ID, r.Days); err != nil {
+			return err
+		}
+		return audit.Add(ctx, tx, w.OrgID, "workspace", id, "set_retention", map[string]any{"name": w.Name, "days": days})
 	})
 	return r, err
 }
@@ -121,8 +128,14 @@ func (s *Service) SetRetention(ctx context.Context, id core.ID, days int64) (r R
 // SetSSHKey names the key with which runs of a workspace fetch modules; the
 // caller has checked that the key is of its organization.
 func SetSSHKey(ctx context.Context, tx *db.Tx, id, key core.ID) error {
-	_, err := tx.Exec(ctx, `UPDATE workspace SET ssh_key_id = $2, changed_at = $3 WHERE id = $1`, id, key, tx.Now())
-	return err
+	if _, err := tx.Exec(ctx, `UPDATE workspace SET ssh_key_id = $2, changed_at = $3 WHERE id = $1`, id, key, tx.Now()); err != nil {
+		return err
+	}
+	w, err := Load(ctx, tx, id)
+	if err != nil {
+		return err
+	}
+	return audit.Add(ctx, tx, w.OrgID, "workspace", id, "set_ssh_key", map[string]any{"name": w.Name, "ssh_key": key})
 }
 
 // DropSSHKey takes a key away from every workspace that uses it.

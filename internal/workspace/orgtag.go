@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"interlock/internal/account"
+	"interlock/internal/audit"
 	"interlock/internal/authz"
 	"interlock/internal/core"
 	"interlock/internal/db"
@@ -98,6 +99,9 @@ func (s *Service) DeleteTags(ctx context.Context, org string, ids []core.ID) err
 			if _, err := tx.Exec(ctx, `DELETE FROM tag_binding WHERE tag_id = $1`, id); err != nil {
 				return err
 			}
+			if err := audit.Add(ctx, tx, o.ID, "tag", id, "destroy", nil); err != nil {
+				return err
+			}
 		}
 		return nil
 	})
@@ -125,6 +129,9 @@ func (s *Service) TagWorkspaces(ctx context.Context, tag core.ID, wss []core.ID)
 				return authz.ErrHidden()
 			}
 			if err := s.bind(ctx, tx, workspaceOwner(w), []Binding{{Key: t[1]}}, bindFree); err != nil {
+				return err
+			}
+			if err := w.noteTags(ctx, tx, "add_tags", []Binding{{Key: t[1]}}); err != nil {
 				return err
 			}
 		}
@@ -180,9 +187,17 @@ func (s *Service) Reserve(ctx context.Context, org string, k ReservedKey) (Reser
 		k.ID, k.OrgID, k.CreatedAt, k.UpdatedAt = core.NewID("rtk"), o.ID, tx.Now(), tx.Now()
 		_, err = tx.Exec(ctx, `INSERT INTO reserved_tag_key (id, org_id, key, disable_overrides, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $5)`,
 			k.ID, k.OrgID, k.Key, k.DisableOverrides, k.CreatedAt)
-		return taken(err, "key")
+		if err != nil {
+			return taken(err, "key")
+		}
+		return k.note(ctx, tx, "create")
 	})
 	return k, err
+}
+
+// note adds what was done to the key to its organization's trail.
+func (k ReservedKey) note(ctx context.Context, tx *db.Tx, action string) error {
+	return audit.Add(ctx, tx, k.OrgID, "reserved_tag_key", k.ID, action, map[string]any{"key": k.Key, "disable_overrides": k.DisableOverrides})
 }
 
 // taken says that a value has to be unique.
@@ -213,7 +228,10 @@ func (s *Service) UpdateReserved(ctx context.Context, id core.ID, change func(*R
 		}
 		k.UpdatedAt = tx.Now()
 		_, err := tx.Exec(ctx, `UPDATE reserved_tag_key SET key = $2, disable_overrides = $3, updated_at = $4 WHERE id = $1`, id, k.Key, k.DisableOverrides, k.UpdatedAt)
-		return taken(err, "key")
+		if err != nil {
+			return taken(err, "key")
+		}
+		return k.note(ctx, tx, "update")
 	})
 	return k, err
 }
@@ -221,10 +239,13 @@ func (s *Service) UpdateReserved(ctx context.Context, id core.ID, change func(*R
 // Unreserve frees a tag key.
 func (s *Service) Unreserve(ctx context.Context, id core.ID) error {
 	return s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
-		if _, err := reservedKey(ctx, tx, id); err != nil {
+		k, err := reservedKey(ctx, tx, id)
+		if err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, `DELETE FROM reserved_tag_key WHERE id = $1`, id)
-		return err
+		if _, err := tx.Exec(ctx, `DELETE FROM reserved_tag_key WHERE id = $1`, id); err != nil {
+			return err
+		}
+		return k.note(ctx, tx, "destroy")
 	})
 }

@@ -332,6 +332,9 @@ func (s *Service) BindProject(ctx context.Context, id core.ID, list []Binding) (
 		if err := s.bind(ctx, tx, owner{p.ID, p.OrgID, ""}, list, bindAdd); err != nil {
 			return err
 		}
+		if err := p.note(ctx, tx, "add_tags"); err != nil {
+			return err
+		}
 		all, err := bindingsOf(ctx, tx, []core.ID{id})
 		bs = all[id]
 		return err
@@ -368,6 +371,9 @@ func (s *Service) MoveWorkspaces(ctx context.Context, id core.ID, wss []core.ID)
 				return err
 			}
 			if _, err := tx.Exec(ctx, `UPDATE workspace SET project_id = $2, updated_at = $3, changed_at = $3 WHERE id = $1`, ws, id, tx.Now()); err != nil {
+				return err
+			}
+			if err := audit.Add(ctx, tx, w.OrgID, "workspace", w.ID, "move", map[string]any{"name": w.Name, "project": id}); err != nil {
 				return err
 			}
 		}

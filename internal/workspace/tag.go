@@ -1,8 +1,10 @@
 package workspace
 
 import (
+	"cmp"
 	"context"
 
+	"interlock/internal/audit"
 	"interlock/internal/authz"
 	"interlock/internal/core"
 	"interlock/internal/db"
@@ -234,6 +236,9 @@ func (s *Service) Bind(ctx context.Context, ws core.ID, list []Binding) (bs []Bi
 		if err := s.bind(ctx, tx, workspaceOwner(w), list, bindAdd); err != nil {
 			return err
 		}
+		if err := w.noteTags(ctx, tx, "add_tags", list); err != nil {
+			return err
+		}
 		all, err := bindingsOf(ctx, tx, []core.ID{ws})
 		bs = all[ws]
 		return err
@@ -257,26 +262,41 @@ func (s *Service) AddTags(ctx context.Context, ws core.ID, tags []Tag) error {
 		for i, n := range names {
 			list[i] = Binding{Key: n}
 		}
-		return s.bind(ctx, tx, workspaceOwner(w), list, bindFree)
+		if err := s.bind(ctx, tx, workspaceOwner(w), list, bindFree); err != nil {
+			return err
+		}
+		return w.noteTags(ctx, tx, "add_tags", list)
 	})
+}
+
+// noteTags adds to the trail which tags a workspace got or lost.
+func (w Workspace) noteTags(ctx context.Context, tx *db.Tx, action string, list []Binding) error {
+	keys := make([]string, len(list))
+	for i, b := range list {
+		keys[i] = b.Key
+	}
+	return audit.Add(ctx, tx, w.OrgID, "workspace", w.ID, action, map[string]any{"name": w.Name, "tags": keys})
 }
 
 // RemoveTags takes tags off a workspace; those it does not carry are gone
 // already.
 func (s *Service) RemoveTags(ctx context.Context, ws core.ID, tags []Tag) error {
 	return s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
-		if _, err := Get(ctx, tx, ws, core.ChangeSettings); err != nil {
+		w, err := Get(ctx, tx, ws, core.ChangeSettings)
+		if err != nil {
 			return err
 		}
 		if len(tags) > maxTagsAtOnce {
 			return core.Errorf(core.Invalid, "more than %d tags at once", maxTagsAtOnce)
 		}
+		var gone []Binding
 		for _, t := range tags {
 			if _, err := tx.Exec(ctx, `DELETE FROM tag_binding WHERE owner_id = $1 AND (key = $2 AND $2 <> '' OR tag_id = $3 AND $3 <> '')`, ws, t.Name, t.ID); err != nil {
 				return err
 			}
+			gone = append(gone, Binding{Key: cmp.Or(t.Name, string(t.ID))})
 		}
-		return nil
+		return w.noteTags(ctx, tx, "remove_tags", gone)
 	})
 }
 

@@ -1,0 +1,43 @@
+package servertest
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"interlock/internal/audit"
+	"interlock/internal/db"
+)
+
+// unnoted is what a request may write without a row in the audit trail, and
+// why. Everything else fails the test in which it happens.
+var unnoted = map[string]string{
+	"UPDATE session":       "that it was used; its beginning and its end are noted",
+	"UPDATE api_token":     "that it was used",
+	"UPDATE user_identity": "that it was used to sign in",
+	"UPDATE user_totp":     "that a code was used to sign in; on and off are noted",
+	"UPDATE phase":         "documents that are made of a plan when somebody asks; what a run does is noted",
+	"INSERT login_step":    "half a sign-in; a whole one is noted",
+	"UPDATE login_step":    "half a sign-in",
+	"DELETE login_step":    "half a sign-in",
+}
+
+// noted fails t when a request changes something and adds nothing to the trail
+// in the same transaction. So whatever a test does through a server is held
+// against decision 9, also what was written after this.
+func noted(t testing.TB) func(context.Context, *db.Tx, []string) {
+	return func(ctx context.Context, tx *db.Tx, wrote []string) {
+		if audit.Request(ctx) == "" || audit.Noted(tx) {
+			return
+		}
+		var silent []string
+		for _, w := range wrote {
+			if unnoted[w] == "" {
+				silent = append(silent, w)
+			}
+		}
+		if len(silent) > 0 {
+			t.Errorf("request %s: %s without a row in the audit trail", audit.Request(ctx), strings.Join(silent, ", "))
+		}
+	}
+}
