@@ -127,6 +127,12 @@ func (s *Service) claimOne(ctx context.Context, node string, pool core.ID, nonce
 		if err := s.advance(ctx, tx, &r, begin, cause{}); err != nil {
 			return err
 		}
+		if cur != nil {
+			// The worker gets the state with the claim, which is the read.
+			if err := cur.ReadBy(ctx, tx, r.OrgID, r.ID, core.ID(node)); err != nil {
+				return err
+			}
+		}
 		work, err = s.workOf(ctx, tx, r, p, w, cur)
 		return err
 	})

@@ -110,12 +110,7 @@ func (s *Service) stateOf(ctx context.Context, ws core.ID) (*tfdata.State, error
 	if err != nil {
 		return nil, err
 	}
-	raw, err := s.States.Raw(ctx, v)
-	if err != nil {
-		return nil, err
-	}
-	st, err := tfdata.ParseState(raw)
-	return &st, err
+	return s.States.ForPage(ctx, v)
 }
 
 func (s *Service) pageLock(r *http.Request) (web.Answer, error) {

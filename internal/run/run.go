@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"interlock/internal/account"
+	"interlock/internal/audit"
 	"interlock/internal/authz"
 	"interlock/internal/blob"
 	"interlock/internal/bus"
@@ -179,6 +180,7 @@ type Service struct {
 	restoring bool // nothing begins: see Restored
 
 	looked summaries // plans that were looked at
+	reads  audit.Reads
 }
 
 // A Stage is a check between plan and apply. Its statuses and events are rows

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"interlock/internal/account"
+	"interlock/internal/audit"
 	"interlock/internal/authz"
 	"interlock/internal/core"
 	"interlock/internal/db"
@@ -199,7 +200,7 @@ func (s *Service) LeadToPlan(w http.ResponseWriter, r *http.Request, plan core.I
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
-	u := s.Signer.Base + "/download/plans/" + string(p.ID) + "/" + form + "/" + s.Signer.Path("GET", "plan/"+form+"/"+string(p.ID), time.Minute)
+	u := s.Signer.Base + "/download/plans/" + string(p.ID) + "/" + form + "/" + s.Signer.PathFor(r.Context(), "GET", "plan/"+form+"/"+string(p.ID), time.Minute)
 	http.Redirect(w, r, u, http.StatusTemporaryRedirect)
 	return nil
 }
@@ -218,6 +219,12 @@ func (s *Service) servePlanDocument(w http.ResponseWriter, r *http.Request) {
 		if err != nil {
 			return nil, err
 		}
+		if form == "json" {
+			// The one form with what is sensitive in clear.
+			if err := s.readingPlan(web.Asked(r.Context(), r.PathValue("capability")), p); err != nil {
+				return nil, err
+			}
+		}
 		return s.Blobs.Bytes(r.Context(), documentOf(p, form), maxPlan)
 	}()
 	if err != nil {
@@ -225,6 +232,13 @@ func (s *Service) servePlanDocument(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	web.WriteJSON(w, r, json.RawMessage(b))
+}
+
+// readingPlan notes that the subject of ctx is about to get the JSON of a plan.
+func (s *Service) readingPlan(ctx context.Context, p Phase) error {
+	return s.reads.Note(ctx, s.DB, func(ctx context.Context, tx *db.Tx) (core.ID, error) {
+		return db.One(ctx, tx, db.ID, `SELECT org_id FROM run WHERE id = $1`, p.RunID)
+	}, audit.Read{Type: "plan", Resource: p.ID, Action: "read_json", Meta: map[string]any{"run": p.RunID}})
 }
 
 func (s *Service) v2ErroredState(w http.ResponseWriter, r *http.Request) error {
@@ -236,7 +250,7 @@ func (s *Service) v2ErroredState(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	http.Redirect(w, r, s.States.DownloadURL(v), http.StatusTemporaryRedirect)
+	http.Redirect(w, r, s.States.DownloadURL(r.Context(), v), http.StatusTemporaryRedirect)
 	return nil
 }
 

@@ -62,6 +62,9 @@ func (s *Service) showPage(r *http.Request, code int, alert string) (web.Answer,
 	if v.Object == "" {
 		return a, nil
 	}
+	if err := s.reading(r.Context(), v, pageRead, ""); err != nil {
+		return web.Answer{}, err
+	}
 	raw, err := s.Raw(r.Context(), v)
 	if err != nil {
 		return web.Answer{}, err
@@ -103,6 +106,9 @@ func (s *Service) pageRollback(r *http.Request) (web.Answer, error) {
 func (s *Service) pageDownload(w http.ResponseWriter, r *http.Request) error {
 	ws, v, err := s.versionOf(r)
 	if err != nil {
+		return err
+	}
+	if err := s.reading(r.Context(), v, stateRead, ""); err != nil {
 		return err
 	}
 	raw, err := s.Raw(r.Context(), v)

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"interlock/internal/audit"
 	"interlock/internal/authz"
 	"interlock/internal/blob"
 	"interlock/internal/core"
@@ -68,6 +69,7 @@ type Service struct {
 	Signer     *web.Signer
 	Workspaces *workspace.Service
 
+	reads audit.Reads
 	// Saved is called after a transaction that moved a workspace's state.
 	Saved func(workspace core.ID)
 	// RunDocs returns the documents of a run that the subject of ctx may see,
@@ -336,6 +338,44 @@ func (s *Service) Raw(ctx context.Context, v Version) ([]byte, error) {
 	return s.Blobs.Bytes(ctx, v.Object, MaxSize)
 }
 
+// The ways in which the content of a version is read.
+const (
+	stateRead   = "read_state"   // its bytes, or their JSON form
+	pageRead    = "view_state"   // a page that shows what it holds
+	outputsRead = "read_outputs" // the outputs whose values are not sensitive
+	secretRead  = "read_sensitive_output"
+)
+
+// reading notes that the subject of ctx is about to be shown content of v. It
+// comes before the content, which is not shown when it fails.
+func (s *Service) reading(ctx context.Context, v Version, how, output string) error {
+	meta := map[string]any{"workspace": v.WorkspaceID, "serial": v.Serial}
+	if output != "" {
+		meta["output"] = output
+	}
+	return s.reads.Note(ctx, s.DB, func(ctx context.Context, tx *db.Tx) (core.ID, error) {
+		return db.One(ctx, tx, db.ID, `SELECT org_id FROM workspace WHERE id = $1`, v.WorkspaceID)
+	}, audit.Read{Type: "state_version", Resource: v.ID, Action: how, Meta: meta, Again: how == pageRead || how == outputsRead})
+}
+
+// ReadBy notes inside tx that the worker of a run gets v: the claim is the read.
+func (v Version) ReadBy(ctx context.Context, tx *db.Tx, org, run, worker core.ID) error {
+	return audit.Add(ctx, tx, org, "state_version", v.ID, stateRead, map[string]any{"workspace": v.WorkspaceID, "serial": v.Serial, "run": run, "worker": worker})
+}
+
+// ForPage parses v for a page, which is a read of it.
+func (s *Service) ForPage(ctx context.Context, v Version) (*tfdata.State, error) {
+	if err := s.reading(ctx, v, pageRead, ""); err != nil {
+		return nil, err
+	}
+	raw, err := s.Raw(ctx, v)
+	if err != nil {
+		return nil, err
+	}
+	st, err := tfdata.ParseState(raw)
+	return &st, err
+}
+
 // RawOf is Raw of the version with this id, without asking who wants it.
 func (s *Service) RawOf(ctx context.Context, id core.ID) (b []byte, err error) {
 	var v Version
@@ -427,6 +467,7 @@ func (s *Service) QuarantinedOf(ctx context.Context, run core.ID) (v Version, er
 }
 
 // DownloadURL is the address from which raw bytes can be read for a minute.
-func (s *Service) DownloadURL(v Version) string {
-	return s.Signer.Base + "/download/states/" + string(v.ID) + "/" + s.Signer.Path("GET", "state/"+string(v.ID), 5*time.Minute)
+// It carries who asked for it.
+func (s *Service) DownloadURL(ctx context.Context, v Version) string {
+	return s.Signer.Base + "/download/states/" + string(v.ID) + "/" + s.Signer.PathFor(ctx, "GET", "state/"+string(v.ID), 5*time.Minute)
 }

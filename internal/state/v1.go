@@ -107,6 +107,9 @@ func (s *Service) v1Get(w http.ResponseWriter, r *http.Request) error {
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
+	if err := s.reading(r.Context(), *v, stateRead, ""); err != nil {
+		return err
+	}
 	raw, err := s.Raw(r.Context(), *v)
 	if err != nil {
 		return err

@@ -104,11 +104,11 @@ func (s *Service) resource(ctx context.Context, v Version) jsonapi.Resource {
 		up, jup := s.url("PUT", "upload/states", "state", v.ID), s.url("PUT", "upload/json-states", "json-state", v.ID)
 		a.UploadURL, a.JSONUploadURL = &up, &jup
 	} else if v.Object != "" && v.Backing == "" {
-		down := s.DownloadURL(v)
+		down := s.DownloadURL(ctx, v)
 		a.DownloadURL = &down
 	}
 	if v.JSONObject != "" && v.Backing == "" {
-		down := s.url("GET", "download/json-states", "json-state", v.ID)
+		down := s.Signer.Base + "/download/json-states/" + string(v.ID) + "/" + s.Signer.PathFor(ctx, "GET", "json-state/"+string(v.ID), 15*time.Minute)
 		a.JSONDownloadURL = &down
 	}
 	by := v.CreatedBy
@@ -175,6 +175,9 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request, object string, p
 		if pick(v) == "" || v.Backing != "" {
 			return nil, authz.ErrHidden()
 		}
+		if err := s.reading(web.Asked(r.Context(), r.PathValue("capability")), v, stateRead, ""); err != nil {
+			return nil, err
+		}
 		return s.Blobs.Bytes(r.Context(), pick(v), MaxSize)
 	}()
 	if err != nil {
@@ -216,6 +219,11 @@ func (s *Service) show(w http.ResponseWriter, r *http.Request, v Version) error 
 		if err != nil && core.KindOf(err) != core.NotFound {
 			return err
 		}
+		if len(os) > 0 {
+			if err := s.reading(r.Context(), v, outputsRead, ""); err != nil {
+				return err
+			}
+		}
 		for _, o := range os {
 			d.Included = append(d.Included, outputResource(v, o, false))
 		}
@@ -249,7 +257,7 @@ func (s *Service) v2Download(w http.ResponseWriter, r *http.Request) error {
 	if v.Object == "" || v.Backing != "" {
 		return authz.ErrHidden()
 	}
-	http.Redirect(w, r, s.DownloadURL(v), http.StatusFound)
+	http.Redirect(w, r, s.DownloadURL(r.Context(), v), http.StatusFound)
 	return nil
 }
 

@@ -76,6 +76,9 @@ func (s *Service) outputsDoc(r *http.Request, v Version) (*jsonapi.Doc, error) {
 	if v.Status == Pending {
 		return nil, core.Errorf(core.Unavailable, "service unavailable: the state's upload is awaited")
 	}
+	if err := s.reading(r.Context(), v, outputsRead, ""); err != nil {
+		return nil, err
+	}
 	os, err := s.outputs(r.Context(), v)
 	if err != nil {
 		return nil, err
@@ -125,6 +128,13 @@ func (s *Service) v2Output(r *http.Request) (*jsonapi.Doc, error) {
 	}
 	for _, o := range os {
 		if o.Name == string(name) {
+			how, which := outputsRead, ""
+			if o.Sensitive {
+				how, which = secretRead, o.Name
+			}
+			if err := s.reading(r.Context(), v, how, which); err != nil {
+				return nil, err
+			}
 			return jsonapi.One(outputResource(v, o, true)), nil
 		}
 	}

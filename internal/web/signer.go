@@ -1,12 +1,15 @@
 package web
 
 import (
+	"context"
 	"crypto/hmac"
 	"encoding/base64"
+	"encoding/json"
 	"strconv"
 	"strings"
 	"time"
 
+	"interlock/internal/authz"
 	"interlock/internal/core"
 	"interlock/internal/secret"
 )
@@ -28,8 +31,36 @@ func (s *Signer) Path(method, object string, ttl time.Duration) string {
 	return exp + "." + s.mac(method, object, exp)
 }
 
-func (s *Signer) mac(method, object, exp string) string {
-	data := []string{method, object, exp}
+// PathFor is Path that also says who asked for it, "EXPIRY.WHO.MAC", so that the
+// one who uses it is known without a token. WHO can be read and not be changed.
+func (s *Signer) PathFor(ctx context.Context, method, object string, ttl time.Duration) string {
+	sub := authz.Subject(ctx)
+	if !sub.Known() {
+		return s.Path(method, object, ttl)
+	}
+	exp := strconv.FormatInt(s.Now().Add(ttl).Unix(), 36)
+	b, _ := json.Marshal([]string{string(sub.Kind), string(sub.ID), string(sub.TokenID), sub.Name}) // strings always can
+	who := base64.RawURLEncoding.EncodeToString(b)
+	return exp + "." + who + "." + s.mac(method, object, exp, who)
+}
+
+// Asked returns ctx for the one who asked for a capability that Check has found
+// good. It gives no right; it is for the audit trail.
+func Asked(ctx context.Context, capability string) context.Context {
+	parts := strings.Split(capability, ".")
+	if len(parts) != 3 {
+		return ctx
+	}
+	var who []string
+	b, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil || json.Unmarshal(b, &who) != nil || len(who) != 4 {
+		return ctx
+	}
+	return authz.With(ctx, core.Subject{Kind: core.SubjectKind(who[0]), ID: core.ID(who[1]), TokenID: core.ID(who[2]), Name: who[3]})
+}
+
+func (s *Signer) mac(method, object string, more ...string) string {
+	data := append([]string{method, object}, more...)
 	if s.Era != "" {
 		data = append(data, s.Era)
 	}
@@ -48,10 +79,11 @@ func (s *Signer) Check(method, object, capability string) error {
 // Genuine is Check for objects that may outlive a capability's time: it tells
 // whether that is over.
 func (s *Signer) Genuine(method, object, capability string) (expired bool, err error) {
-	exp, mac, ok := strings.Cut(capability, ".")
-	if !ok || !hmac.Equal([]byte(mac), []byte(s.mac(method, object, exp))) {
+	parts := strings.Split(capability, ".")
+	said, mac := parts[:len(parts)-1], parts[len(parts)-1]
+	if n := len(said); n < 1 || n > 2 || !hmac.Equal([]byte(mac), []byte(s.mac(method, object, said...))) {
 		return false, core.Errorf(core.NotFound, "not found")
 	}
-	at, err := strconv.ParseInt(exp, 36, 64)
+	at, err := strconv.ParseInt(said[0], 36, 64)
 	return err != nil || s.Now().Unix() > at, nil
 }
