@@ -113,7 +113,7 @@ func TestFloorsAreEnforced(t *testing.T) {
 
 // owners says which package writes which table. Reading is free.
 var owners = map[string]string{
-	"data_key": "secret", "setting": "account", "organization": "account", "app_user": "account", "team": "account", "org_member": "account",
+	"data_key": "secret", "data_key_next": "secret", "setting": "account", "organization": "account", "app_user": "account", "team": "account", "org_member": "account",
 	"team_member": "account", "org_invite": "account", "org_invite_team": "account", "api_token": "account", "session": "account", "module_consumer": "account", "engine_version": "admin", "project": "workspace", "workspace": "workspace", "team_access": "workspace",
 	"team_project_access": "workspace",
 	"agent_pool":          "agentpool", "agent": "agentpool", "audit_event": "audit", "audit_head": "audit", "audit_checkpoint": "audit", "audit_key": "audit", "agent_pool_scope": "agentpool",

@@ -30,6 +30,7 @@ Commands:
   restore FILE    make the installation of a backup in an empty place
   token create    make an API token for a user
   bundle          export or import engines and providers in one signed file
+  key rotate      change the encryption key, while servers work
   audit           verify or export the audit trail
   version         print the version
 
@@ -66,6 +67,8 @@ func run(args []string) int {
 		err = app.TokenCommand(ctx, args[1:], os.Stdout)
 	case "bundle":
 		err = app.BundleCommand(ctx, args[1:], version, os.Stdout)
+	case "key":
+		err = app.KeyCommand(ctx, args[1:], os.Stdout)
 	case "audit":
 		err = app.AuditCommand(ctx, args[1:], os.Stdout)
 	case "version", "--version", "-v":

@@ -118,6 +118,9 @@ func BackupCommand(ctx context.Context, args []string, version string, out io.Wr
 	if err != nil {
 		return err
 	}
+	if err := stillRotating(ctx, d, key); err != nil {
+		return err
+	}
 	blobs, err := blob.Open(ctx, c.ObjectStore, box)
 	if err != nil {
 		return fmt.Errorf("setting object-store: %q cannot be opened: %w", blob.RedactAddress(c.ObjectStore), err)

@@ -175,6 +175,11 @@ func DoctorCommand(ctx context.Context, args []string, out io.Writer) error {
 	} else {
 		defer d.Close()
 		say(true, "database", d.Kind()+" answers, the schema is current and the encryption key fits")
+		if key, err := keyForCommand(c); err == nil {
+			if s, err := secret.Stand(ctx, d, key); err == nil && s.UnderWay {
+				warn("encryption key", "a rotation is under way: two keys open the database; finish it with interlock key rotate --finish")
+			}
+		}
 		checkBlobs(ctx, c, box, say)
 		checkUsers(ctx, d, warn)
 	}

@@ -8,7 +8,7 @@ import (
 )
 
 // Watch has f called right before each commit of a transaction that wrote, with
-// what it wrote, as "UPDATE workspace". It is for tests that hold what a server
+// what it wrote, as "workspace UPDATE". It is for tests that hold what a server
 // does against a rule.
 func (d *DB) Watch(f func(ctx context.Context, tx *Tx, wrote []string)) { d.watch.Store(&f) }
 
@@ -25,7 +25,7 @@ func (tx *Tx) writes(q string, n int64) {
 			if tx.wrote == nil {
 				tx.wrote = map[string]bool{}
 			}
-			tx.wrote[verb[0]+" "+strings.Trim(words[at], `"`)] = true
+			tx.wrote[strings.Trim(words[at], `"`)+" "+verb[0]] = true
 		}
 	}
 }

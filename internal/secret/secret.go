@@ -22,6 +22,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"interlock/internal/db"
@@ -103,14 +104,7 @@ func WriteKey(path string, k []byte) error {
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	if err := os.Rename(tmp, path); err != nil {
-		return err
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return MoveKey(tmp, path)
 }
 
 // Used tells whether something in d may be encrypted already, under a key that
@@ -179,23 +173,31 @@ func Unwrap(operator []byte, rows []WrappedKey) (*Box, error) {
 
 // Load is Open that never makes a data key: it needs one.
 func Load(ctx context.Context, d *db.DB, operator []byte) (*Box, error) {
-	rows, err := wrapped(ctx, d)
+	rows, next, err := wrapped(ctx, d)
 	if err != nil {
 		return nil, err
 	}
 	if len(rows) == 0 {
 		return nil, errors.New("the database is empty; has the server been started?")
 	}
-	return Unwrap(operator, rows)
+	return unwrapEither(operator, rows, next)
 }
 
-func wrapped(ctx context.Context, d *db.DB) (rows []WrappedKey, err error) {
+func wrapped(ctx context.Context, d *db.DB) (rows, next []WrappedKey, err error) {
 	err = d.View(ctx, func(ctx context.Context, tx *db.Tx) error {
-		rows, err = db.All(ctx, tx, func(r db.Row) (k WrappedKey, err error) { return k, r.Scan(&k.ID, &k.Wrapped) },
-			`SELECT id, wrapped FROM data_key ORDER BY id`)
+		// A command may be newer than the schema, which it leaves as it is.
+		made, err := tx.Migrations(ctx)
+		if err != nil {
+			return err
+		}
+		if slices.Contains(made, rotationSchema) {
+			rows, next, err = load(ctx, tx, "")
+			return err
+		}
+		rows, err = db.All(ctx, tx, scanWrapped, `SELECT id, wrapped FROM data_key ORDER BY id`)
 		return err
 	})
-	return rows, err
+	return rows, next, err
 }
 
 // Open unwraps the data keys of d with the operator's key, and makes the first
@@ -205,7 +207,7 @@ func Open(ctx context.Context, d *db.DB, operator []byte) (*Box, error) {
 	if err != nil {
 		return nil, err
 	}
-	rows, err := wrapped(ctx, d)
+	rows, next, err := wrapped(ctx, d)
 	if err == nil && len(rows) == 0 {
 		raw := make([]byte, KeySize)
 		rand.Read(raw)
@@ -215,13 +217,13 @@ func Open(ctx context.Context, d *db.DB, operator []byte) (*Box, error) {
 			return err
 		})
 		if err == nil {
-			rows, err = wrapped(ctx, d)
+			rows, next, err = wrapped(ctx, d)
 		}
 	}
 	if err != nil {
 		return nil, err
 	}
-	return Unwrap(operator, rows)
+	return unwrapEither(operator, rows, next)
 }
 
 func newAEAD(key []byte) (cipher.AEAD, error) {
