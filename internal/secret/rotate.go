@@ -21,7 +21,7 @@ import (
 var errUnderWay = core.Errorf(core.Conflict, "a rotation to another key is under way; finish it with that key, or give it up with --abort and the old key (nothing was changed)")
 
 // rotationSchema is the migration that made room for a rotation.
-const rotationSchema = "0170_key_rotation.sql"
+const rotationSchema = "0180_key_rotation.sql"
 
 const selectNext = `SELECT id, wrapped FROM data_key_next ORDER BY id`
 
