@@ -215,4 +215,21 @@ var unproven = map[string]string{
 	"POST /app/organizations/{org}/vcs/{client}/workspaces":                                "needs a repository; TestPagesOfVersionControl",
 	"POST /app/{org}/{workspace}/version-control":                                          "needs a repository; TestPagesOfVersionControl",
 	"POST /app/{org}/{workspace}/version-control/fetch":                                    "needs a repository; TestPagesOfVersionControl",
+
+	// Drift, personal variables, engines: their own tests have them succeed.
+	"DELETE /api/v2/account/vars/{var}":                             "the tests of personal variables",
+	"DELETE /api/v2/workspaces/{workspace}/drift-ignore-rules/{id}": "the tests of drift",
+	"PATCH /api/v2/account/vars/{var}":                              "the tests of personal variables",
+	"POST /api/v2/account/vars":                                     "the tests of personal variables",
+	"POST /api/v2/workspaces/{workspace}/actions/assess":            "the tests of drift",
+	"POST /api/v2/workspaces/{workspace}/drift-ignore-rules":        "the tests of drift",
+	"POST /app/account/variables":                                   "the tests of personal variables",
+	"POST /app/account/variables/delete":                            "the tests of personal variables",
+	"POST /app/organizations/{org}/engine":                          "the tests of engines",
+	"POST /app/{org}/{workspace}/drift/ignore":                      "the tests of drift",
+	"POST /app/{org}/{workspace}/drift/settings":                    "the tests of drift",
+	"POST /app/{org}/{workspace}/drift/watch":                       "the tests of drift",
+	"POST /app/{org}/{workspace}/drift/{settle}":                    "the tests of drift",
+	"POST /app/{org}/{workspace}/engine/use":                        "the tests of engines",
+	"PUT /api/v2/organizations/{org}/engine-default":                "the tests of engines",
 }
