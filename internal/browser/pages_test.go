@@ -77,7 +77,7 @@ func TestRunOnThePages(t *testing.T) {
 	p.visit("/app/ann/shop/runs")
 	p.says("Pending")
 	p.press("#1 Queued by the upload of a configuration")
-	p.says("The workspace is locked by User ann: counting the stock")
+	p.says("the workspace is locked by User ann: counting the stock")
 	p.eval("window.same = true") // a reload would lose it
 
 	// Unlocked elsewhere, the run moves before the reader's eyes.

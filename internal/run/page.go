@@ -655,6 +655,8 @@ func (e Event) words() string {
 	switch e.Event {
 	case "created":
 		return "Queued"
+	case "commented":
+		return "Comment"
 	case "cancel_asked":
 		return "Cancel asked for"
 	case "force_cancel_asked":

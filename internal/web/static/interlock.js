@@ -22,6 +22,19 @@
     }
   }, 20000);
 
+  // What goes on shows for how long. As span() in run/page_head.go.
+  function span(seconds) {
+    const s = Math.floor(seconds);
+    if (seconds < 10) return `${Math.max(seconds, 0).toFixed(1)} s`;
+    if (s < 60) return `${s} s`;
+    if (s < 3600) return `${Math.floor(s / 60)} min ${s % 60} s`;
+    if (s < 48 * 3600) return `${Math.floor(s / 3600)} h ${Math.floor(s / 60) % 60} min`;
+    return `${Math.floor(s / 86400)} days`;
+  }
+  setInterval(() => {
+    for (const t of document.querySelectorAll("[data-since]")) t.textContent = span((Date.now() - Date.parse(t.dataset.since)) / 1000);
+  }, 1000);
+
   // A request that was sent to sign in must not put the sign-in page inside
   // another one.
   document.addEventListener("htmx:beforeSwap", (e) => {
