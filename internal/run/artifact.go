@@ -158,15 +158,23 @@ func (s *Service) PlanSummary(ctx context.Context, v View) (*tfdata.Summary, err
 	if sum := s.looked.get(object); sum != nil {
 		return sum, nil
 	}
-	b, err := s.Blobs.Bytes(ctx, object, maxPlan)
+	// Many may open the page of a big plan at once: one of them reads it.
+	got, err, _ := s.looking.Do(object, func() (any, error) {
+		b, err := s.Blobs.Bytes(context.WithoutCancel(ctx), object, maxPlan)
+		if err != nil {
+			return nil, err
+		}
+		sum, err := tfdata.Summarize(b)
+		if err != nil {
+			return nil, err
+		}
+		s.looked.put(object, &sum)
+		return &sum, nil
+	})
 	if err != nil {
 		return nil, err
 	}
-	sum, err := tfdata.Summarize(b)
-	if err == nil {
-		s.looked.put(object, &sum)
-	}
-	return &sum, err
+	return got.(*tfdata.Summary), nil
 }
 
 // ByID returns a run without asking who wants it, for workers.

@@ -1,7 +1,9 @@
 package run
 
 import (
+	"cmp"
 	"context"
+	"maps"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -128,10 +130,48 @@ type group struct {
 // A review is the part of a plan that answers a wish.
 type review struct {
 	wish
-	Groups []group
-	Found  int // changes that answer it
-	All    int // groups
-	More   int // groups after these
+	Groups   []group
+	Found    int            // changes that answer it
+	All      int            // groups
+	More     int            // groups after these
+	Sections map[string]int // changes by section
+	Prev     string         // section, or module, of the group before these
+	modules  map[string]tally
+}
+
+// A tally counts what happens in a module, by the kind of change.
+type tally map[string]int
+
+// words say a tally, what loses most first.
+func (t tally) words() string {
+	var out []string
+	for _, k := range slices.SortedFunc(maps.Keys(t), func(a, b string) int { return cmp.Compare(tfdata.Danger(a), tfdata.Danger(b)) }) {
+		out = append(out, num(t[k])+" to "+kindWord(k))
+	}
+	return strings.Join(out, ", ")
+}
+
+// section is the heading that a change stands under in the order of danger:
+// what is merely moved, imported or read is kept apart from what is meant to
+// change.
+func section(k string) string {
+	switch k {
+	case tfdata.KindDelete, tfdata.KindReplace:
+		return "Destroyed or replaced"
+	case tfdata.KindForget, tfdata.KindUpdate:
+		return "Changed"
+	case tfdata.KindCreate:
+		return "Added"
+	}
+	return "Moved, imported or read only"
+}
+
+// head is what heads a group.
+func (w wish) head(g group) string {
+	if w.Module {
+		return g.Changes[0].Module
+	}
+	return section(g.Changes[0].Kind)
 }
 
 var index = regexp.MustCompile(`\[("([^"\\]|\\.)*"|[^\]]*)\]`)
@@ -196,7 +236,7 @@ func alike(c tfdata.Change) (key, values string) {
 // reviewOf picks from changes, which are in the order of danger, what w asks
 // for. It costs one walk over them.
 func reviewOf(changes []tfdata.Change, w wish) review {
-	r := review{wish: w}
+	r := review{wish: w, Sections: map[string]int{}, modules: map[string]tally{}}
 	var groups []group
 	at, values := map[string]int{}, []string{}
 	for _, c := range changes {
@@ -204,6 +244,13 @@ func reviewOf(changes []tfdata.Change, w wish) review {
 			continue
 		}
 		r.Found++
+		r.Sections[section(c.Kind)]++
+		if w.Module {
+			if r.modules[c.Module] == nil {
+				r.modules[c.Module] = tally{}
+			}
+			r.modules[c.Module][c.Kind]++
+		}
 		key, v := alike(c)
 		if w.Module {
 			key += "\x00" + c.Module
@@ -229,16 +276,63 @@ func reviewOf(changes []tfdata.Change, w wish) review {
 		}
 	}
 	if w.Module {
-		slices.SortStableFunc(all, func(a, b group) int { return strings.Compare(a.Changes[0].Module, b.Changes[0].Module) })
+		byModule(all)
 	}
 	for i := range all {
 		all[i].At = i
 	}
 	r.All = len(all)
+	if from := min(w.From, len(all)); from > 0 {
+		r.Prev = w.head(all[from-1])
+	}
 	all = all[min(w.From, len(all)):]
 	n := min(len(all), shownChanges)
 	r.Groups, r.More = all[:n], len(all)-n
 	return r
+}
+
+var moduleStep = regexp.MustCompile(`module\.[^.\[]+(\[("([^"\\]|\\.)*"|[^\]]*)\])?`)
+
+// byModule orders groups as the tree of modules is read, at each fork the
+// branch with the greatest danger first.
+func byModule(all []group) {
+	steps, worst, own := map[string][]string{}, map[string]int{}, map[string]int{}
+	note := func(m map[string]int, key string, danger int) {
+		if was, ok := m[key]; !ok || danger < was {
+			m[key] = danger
+		}
+	}
+	for _, g := range all {
+		m, danger := g.Changes[0].Module, tfdata.Danger(g.Changes[0].Kind)
+		if _, ok := steps[m]; !ok {
+			steps[m] = moduleStep.FindAllString(m, -1)
+		}
+		note(own, m, danger)
+		for i := range steps[m] {
+			note(worst, strings.Join(steps[m][:i+1], "."), danger)
+		}
+	}
+	slices.SortStableFunc(all, func(x, y group) int {
+		mx, my := x.Changes[0].Module, y.Changes[0].Module
+		if mx == my {
+			return 0
+		}
+		a, b := steps[mx], steps[my]
+		i := 0
+		for i < len(a) && i < len(b) && a[i] == b[i] {
+			i++
+		}
+		// A module's own changes are a branch beside the modules in it.
+		at := func(of []string, m string) (int, int, string) {
+			if i == len(of) {
+				return own[m], 0, ""
+			}
+			return worst[strings.Join(of[:i+1], ".")], 1, of[i]
+		}
+		dx, cx, nx := at(a, mx)
+		dy, cy, ny := at(b, my)
+		return cmp.Or(cmp.Compare(dx, dy), cmp.Compare(cx, cy), strings.Compare(nx, ny))
+	})
 }
 
 // weight is about what the differences of a change take on a page, in bytes.

@@ -132,3 +132,48 @@ func TestComparePlans(t *testing.T) {
 		t.Errorf("a plan differs from itself: %d, %d", len(diffs), same)
 	}
 }
+
+// In the tree of modules the branch that loses most comes first, and a module
+// stands together with what is in it.
+func TestTheTreeOfModulesIsRankedByDanger(t *testing.T) {
+	change := func(module, kind string) tfdata.Change {
+		return tfdata.Change{Address: module + ".x", Module: module, Type: "t", Name: module + kind, Kind: kind, Mode: "managed"}
+	}
+	r := reviewOf([]tfdata.Change{
+		change(`module.b.module.deep["a.b"]`, tfdata.KindDelete), change("", tfdata.KindUpdate), change("module.a", tfdata.KindUpdate),
+		change("module.b", tfdata.KindUpdate), change("module.c", tfdata.KindCreate), change("module.b.module.calm", tfdata.KindCreate), change("module.a", tfdata.KindCreate),
+	}, wish{Module: true})
+	var got []string
+	for i, g := range r.Groups {
+		if r.heads(i) {
+			got = append(got, g.Changes[0].Module)
+		}
+	}
+	if got, want := strings.Join(got, " "), `module.b.module.deep["a.b"] module.b module.b.module.calm  module.a module.c`; got != want {
+		t.Errorf("%s\nwant %s", got, want)
+	}
+	if got := r.modules["module.a"].words(); got != "1 to change, 1 to add" {
+		t.Error(got)
+	}
+}
+
+// What is merely moved or imported stands under a heading of its own.
+func TestMovesAndImportsStandApart(t *testing.T) {
+	change := func(name, kind string) string {
+		return `{"address":"t.` + name + `","mode":"managed","type":"t","name":"` + name + `",` + kind + `}`
+	}
+	_, html := reviewed(t, []byte(`{"format_version":"1.2","resource_changes":[`+strings.Join([]string{
+		change("moved", `"previous_address":"t.old","change":{"actions":["no-op"],"before":{},"after":{}}`),
+		change("taken", `"change":{"actions":["no-op"],"before":{},"after":{},"importing":{"id":"i-1"}}`),
+		change("changed", `"change":{"actions":["update"],"before":{"a":1},"after":{"a":2}}`),
+		change("gone", `"change":{"actions":["delete"],"before":{"a":1},"after":null}`),
+	}, ",")+`]}`), wish{})
+	at := -1
+	for _, words := range []string{"Destroyed or replaced", "t.gone", "Changed", "t.changed", "Moved, imported or read only", "t.taken", "i-1", "t.moved", "t.old"} {
+		i := strings.Index(html, words)
+		if i < at {
+			t.Errorf("%q stands at %d, before %d", words, i, at)
+		}
+		at = i
+	}
+}

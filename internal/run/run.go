@@ -10,6 +10,8 @@ import (
 	"context"
 	"time"
 
+	"golang.org/x/sync/singleflight"
+
 	"interlock/internal/account"
 	"interlock/internal/audit"
 	"interlock/internal/authz"
@@ -179,8 +181,9 @@ type Service struct {
 
 	restoring bool // nothing begins: see Restored
 
-	looked summaries // plans that were looked at
-	reads  audit.Reads
+	looked  summaries // plans that were looked at
+	looking singleflight.Group
+	reads   audit.Reads
 }
 
 // A Stage is a check between plan and apply. Its statuses and events are rows

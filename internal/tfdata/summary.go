@@ -202,10 +202,17 @@ func (n *Counts) add(c Change) {
 
 // byDanger puts first what loses data, and keeps the plan's order otherwise.
 func byDanger(changes []Change) {
-	order := []string{KindDelete, KindReplace, KindForget, KindUpdate, KindCreate, KindImport, KindMove, KindRead}
-	slices.SortStableFunc(changes, func(a, b Change) int {
-		return cmp.Compare(slices.Index(order, a.Kind), slices.Index(order, b.Kind))
-	})
+	slices.SortStableFunc(changes, func(a, b Change) int { return cmp.Compare(Danger(a.Kind), Danger(b.Kind)) })
+}
+
+// Danger ranks the kinds of changes: 0 for what loses most.
+func Danger(kind string) int {
+	for i, k := range [...]string{KindDelete, KindReplace, KindForget, KindUpdate, KindCreate, KindImport, KindMove, KindRead} {
+		if k == kind {
+			return i
+		}
+	}
+	return 8
 }
 
 func (c Change) withAttributes(ch *node) Change {
