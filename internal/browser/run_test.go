@@ -135,3 +135,69 @@ func TestABigPlanOnThePages(t *testing.T) {
 	p.innocent()
 	q.innocent()
 }
+
+// A log of 12,000 lines streams without a jump of the page, can be searched,
+// each line has an address that holds, and the run can be canceled meanwhile.
+func TestALongLogOnThePages(t *testing.T) {
+	b := openBrowser(t)
+	s, ann := start(t)
+	p := b.page(t, s.URL)
+	p.signIn("ann", servertest.Password)
+	ws := ann.Workspace(t, "ann", "talker", nil)
+	ann.Push(t, "ann", "talker", map[string]string{"main.tf": `resource "terraform_data" "talk" {
+  provisioner "local-exec" {
+    command = "sleep 2; printf '\\033[32mgreen\\033[0m\\n'; for i in 1 2 3 4 5 6; do seq -f 'line number %05g' $((i*2000-1999)) $((i*2000)); sleep 0.3; done; sleep 600"
+  }
+}
+`})
+	run := ann.WaitNewRun(t, ws, 0, "planned").ID
+	path := "/app/ann/talker/runs/" + run
+	p.visit(path)
+	p.says("1 to add")
+	p.press("Confirm and apply")
+	p.says("green")
+	p.eval(`window.jumps = ""; new PerformanceObserver((l) => { for (const e of l.getEntries()) for (const s of e.sources) {
+		const at = s.node?.nodeType === 3 ? s.node.parentElement : s.node;
+		if (at && !at.closest(".log")) window.jumps += at.outerHTML.slice(0, 80) + "\n";
+	} }).observe({ type: "layout-shift" })`)
+	p.says("line number 12000")
+	if jumps := p.eval("window.jumps"); jumps != "" {
+		t.Errorf("the page shifts at %v while the log streams", jumps)
+	}
+	if p.eval("document.querySelector('#log-apply').scrollHeight - document.querySelector('#log-apply').scrollTop - document.querySelector('#log-apply').clientHeight < 40") != true {
+		t.Error("the log does not follow")
+	}
+	p.shot("run-streaming")
+
+	// Whoever scrolls up stops following.
+	p.eval("document.querySelector('#log-apply').scrollTop = 0")
+	p.until("the end of following", "!document.querySelector('#log-apply').closest('.logcard').querySelector('[data-follow] input').checked")
+
+	// A search finds what the page does not show any more, and leads there.
+	p.fill("#find-apply", "NUMBER 00500")
+	p.says("One line has it:")
+	p.press(p.eval("document.querySelector('#found-apply a').innerText").(string))
+	p.until("the line", "location.search.includes('at=') && document.querySelector('#log-apply .at')?.innerText.includes('line number 00500')")
+	p.says("There is more after line")
+	p.shot("run-log-line")
+	at := p.eval("location.href").(string)
+	p.visit(path + at[strings.Index(at, "#"):]) // an address without its query still leads there
+	p.until("the line again", "document.querySelector('#log-apply .at')?.innerText.includes('line number 00500')")
+
+	// Without scripts a line is on the page that is asked for it.
+	q := b.page(t, s.URL)
+	q.call("Emulation.setScriptExecutionDisabled", map[string]any{"value": true})
+	q.signIn("ann", servertest.Password)
+	q.visit(path + "?log=apply&find=number+00777")
+	q.says("One line has it:")
+
+	p.visit(path)
+	p.press("Cancel run…")
+	p.fill("#act-cancel-comment", "talks too much")
+	p.press("Cancel run")
+	p.says("talks too much")
+	p.until("the end", "document.querySelector('#run-head .badge').innerText.includes('Canceled')")
+	p.says("Was to add 1 in talker; what it had done when it ended is in the state")
+	p.innocent()
+	q.innocent()
+}

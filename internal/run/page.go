@@ -209,6 +209,14 @@ type logPiece struct {
 	Lines []logLine
 	Next  int64 // where to go on reading
 	Cut   bool  // there is more before it
+	After bool  // there is more after it, which is not streamed
+	First int64 // number of the first line
+	Last  int64 // number of the line after the last one
+	Mark  int64 // of the line that was asked for
+
+	Find  string // words that were looked for
+	Found []foundLine
+	Many  bool // more lines than these have them
 }
 
 func (d detail) path(below ...string) string {
@@ -216,7 +224,7 @@ func (d detail) path(below ...string) string {
 }
 
 func (d detail) events() string {
-	return d.path("events") + fmt.Sprintf("?plan=%d&apply=%d", d.PlanLog.Next, d.ApplyLog.Next)
+	return d.path("events") + fmt.Sprintf("?plan=%d&apply=%d&", d.PlanLog.Next, d.ApplyLog.Next) + strings.TrimPrefix(d.Want.query(), "?")
 }
 
 // may reports whether the reader has the right to act on the run at all.
@@ -305,8 +313,12 @@ func (s *Service) logEnd(ctx context.Context, p Phase) (out logPiece, err error)
 			b = b[i+1:]
 			out.Next += int64(i + 1)
 		}
+		if out.First, err = s.lineAt(ctx, p, out.Next-1); err != nil {
+			return out, err
+		}
 		lines, used := logLines(b, t.End)
 		out.Lines, out.Next = lines, out.Next+int64(used)
+		out.Last = out.First + int64(bytes.Count(b[:used], []byte{'\n'}))
 		return out, nil
 	}
 }
@@ -316,7 +328,33 @@ func (s *Service) pageRun(r *http.Request) (web.Answer, error) {
 	if err != nil {
 		return web.Answer{}, err
 	}
+	if w := lineWishOf(r.URL.Query()); w.Phase != "" && r.Header.Get("HX-Request") != "" {
+		d := detail{View: v}
+		l, err := s.logOf(r.Context(), d.phase(w.Phase), w)
+		return web.Answer{Page: logFound(d, w.Phase, l)}, err
+	}
 	return s.runPage(r, v, ui.Form{}, ui.Form{}, 0)
+}
+
+func (d detail) phase(k PhaseKind) Phase {
+	if k == ApplyPhase {
+		return d.Apply
+	}
+	return d.Plan
+}
+
+// logOf reads what a page shows of a log.
+func (s *Service) logOf(ctx context.Context, p Phase, w lineWish) (l logPiece, err error) {
+	if w.Phase == p.Kind && w.At > 0 {
+		l, err = s.logAround(ctx, p, w.At)
+	} else {
+		l, err = s.logEnd(ctx, p)
+	}
+	if err == nil && w.Phase == p.Kind && w.Find != "" {
+		l.Find = w.Find
+		l.Found, l.Many, err = s.find(ctx, p, w.Find)
+	}
+	return l, err
 }
 
 func (s *Service) runPage(r *http.Request, v View, act, word ui.Form, code int) (web.Answer, error) {
@@ -326,10 +364,11 @@ func (s *Service) runPage(r *http.Request, v View, act, word ui.Form, code int) 
 	}
 	d.Act, d.Word, d.Want = act, word, wishOf(r.URL.Query())
 	s.summarize(r.Context(), &d, r.URL.Query().Has("changes") || d.Want != wish{})
-	if d.PlanLog, err = s.logEnd(r.Context(), v.Plan); err != nil {
+	lw := lineWishOf(r.URL.Query())
+	if d.PlanLog, err = s.logOf(r.Context(), v.Plan, lw); err != nil {
 		return web.Answer{}, err
 	}
-	d.ApplyLog, err = s.logEnd(r.Context(), v.Apply)
+	d.ApplyLog, err = s.logOf(r.Context(), v.Apply, lw)
 	return web.Answer{Page: runPage(d), Status: code}, err
 }
 
@@ -411,6 +450,8 @@ type stream struct {
 	at   map[PhaseKind]int64
 	done map[PhaseKind]bool
 	sent map[string]string // what regions show
+	line map[PhaseKind]int64
+	want wish
 	d    detail
 }
 
@@ -421,7 +462,7 @@ func (s *Service) pageEvents(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	st := stream{s: s, w: w, at: map[PhaseKind]int64{}, done: map[PhaseKind]bool{}, sent: map[string]string{}}
+	st := stream{s: s, w: w, at: map[PhaseKind]int64{}, done: map[PhaseKind]bool{}, sent: map[string]string{}, line: map[PhaseKind]int64{}, want: wishOf(r.URL.Query())}
 	if st.at[PlanPhase], st.at[ApplyPhase], err = offsets(r); err != nil {
 		return err
 	}
@@ -513,7 +554,7 @@ func (st *stream) step(ctx context.Context, v View, look bool) (err error) {
 		if st.d, err = st.s.detailOf(ctx, v); err != nil {
 			return err
 		}
-		st.d.Summary, st.d.SummaryFault = sum, fault
+		st.d.Summary, st.d.SummaryFault, st.d.Want = sum, fault, st.want
 		for _, c := range []templ.Component{runHead(st.d), runSide(st.d), runComments(st.d)} {
 			if err := st.region(ctx, c); err != nil {
 				return err
@@ -529,13 +570,15 @@ func (st *stream) step(ctx context.Context, v View, look bool) (err error) {
 		return nil
 	}
 	// The changes come last: the engine may need a while to tell them.
-	if err := st.region(ctx, runChanges(st.d)); err != nil {
-		return err
+	if st.s.summarize(ctx, &st.d, false); st.d.Summary == nil {
+		if err := st.region(ctx, runChanges(st.d)); err != nil {
+			return err
+		}
+		if err := st.flush(); err != nil {
+			return err
+		}
+		st.s.summarize(ctx, &st.d, true)
 	}
-	if err := st.flush(); err != nil {
-		return err
-	}
-	st.s.summarize(ctx, &st.d, true)
 	return st.region(ctx, runChanges(st.d))
 }
 
@@ -565,11 +608,18 @@ func (st *stream) log(ctx context.Context, p Phase) error {
 			return err
 		}
 		lines, used := logLines(t.Data, t.End)
+		first := st.line[p.Kind]
+		if first == 0 {
+			if first, err = st.s.lineAt(ctx, p, st.at[p.Kind]-1); err != nil {
+				return err
+			}
+		}
+		st.line[p.Kind] = first + int64(bytes.Count(t.Data[:used], []byte{'\n'}))
 		st.at[p.Kind] += int64(used)
 		st.done[p.Kind] = t.End
 		if len(lines) > 0 {
 			var b strings.Builder
-			if err := renderLog(lines).Render(ctx, &b); err != nil {
+			if err := renderLog(logView{Phase: p.Kind, First: first}, lines).Render(ctx, &b); err != nil {
 				return err
 			}
 			fmt.Fprintf(&st.out, "id: %d.%d\n", st.at[PlanPhase], st.at[ApplyPhase])

@@ -62,7 +62,7 @@ func (d detail) does() string {
 	case d.Status == core.Applied:
 		return upperFirst(say("added", "changed", "destroyed", "imported")) + in
 	case d.Status == core.Applying:
-		return "Is going to " + say("add", "change", "destroy", "import") + in + ", now"
+		return "Is " + say("adding", "changing", "destroying", "importing") + in
 	case d.Status == core.PlannedAndFinished:
 		return "Would " + say("add", "change", "destroy", "import") + in + ", but only plans"
 	case d.Ended() && d.Apply.StartedAt == nil:

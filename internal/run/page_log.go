@@ -16,6 +16,9 @@ import (
 // A logLine is one line of a log as a page shows it.
 type logLine struct {
 	Level string // of a structured line: "error", "warn" or empty
+	Noise string // the section of lines that it is folded with, or empty
+	N     int64  // line of the log, from 0 for the first of those read
+	More  bool   // the same line of the log as the one before
 	Spans []logSpan
 }
 
@@ -33,6 +36,7 @@ const maxLine = 64 << 10
 // anything else shows as it is. Of terminal sequences only colours and weights
 // are kept.
 func logLines(b []byte, last bool) (lines []logLine, used int) {
+	number, had := int64(0), int64(-1)
 	for used < len(b) {
 		rest := b[used:]
 		n := bytes.IndexByte(rest, '\n')
@@ -51,7 +55,14 @@ func logLines(b []byte, last bool) (lines []logLine, used int) {
 		default:
 			return lines, used
 		}
-		lines = append(lines, readLine(rest[:n])...)
+		for _, l := range readLine(rest[:n]) {
+			l.N, l.More = number, number == had
+			had = number
+			lines = append(lines, l)
+		}
+		if n < len(rest) && rest[n] == '\n' {
+			number++
+		}
 	}
 	return lines, used
 }
@@ -60,6 +71,7 @@ func logLines(b []byte, last bool) (lines []logLine, used int) {
 type event struct {
 	Level      string      `json:"@level"`
 	Message    *string     `json:"@message"`
+	Type       string      `json:"type"`
 	Platform   string      `json:"platform"`
 	Version    string      `json:"terraform_version"`
 	Diagnostic *diagnostic `json:"diagnostic"`
@@ -101,10 +113,37 @@ func readLine(b []byte) []logLine {
 		level = e.Level
 	}
 	out := textLines(level, *e.Message)
+	for i := range out {
+		out[i].Noise = noise(e.Type)
+	}
 	if d := e.Diagnostic; d != nil {
 		out = append(out, d.lines()...)
 	}
 	return out
+}
+
+// noise is the section that lines of a type are folded into.
+func noise(typ string) string {
+	switch typ {
+	case "refresh_start", "refresh_complete":
+		return "refresh"
+	case "apply_progress":
+		return "wait"
+	case "planned_change", "resource_drift":
+		return "change"
+	}
+	return ""
+}
+
+// noises say what a section is about, and how many of its lines are folded.
+func noises(section string) (words string, from int) {
+	switch section {
+	case "refresh":
+		return "reading what exists", 4
+	case "wait":
+		return "still at work", 3
+	}
+	return "what is planned, as above", 30
 }
 
 func (d diagnostic) lines() (out []logLine) {
@@ -127,7 +166,7 @@ func (d diagnostic) lines() (out []logLine) {
 
 func textLines(level, s string) (out []logLine) {
 	for line := range strings.SplitSeq(s, "\n") {
-		out = append(out, logLine{level, spans(line)})
+		out = append(out, logLine{Level: level, Spans: spans(line)})
 	}
 	return out
 }
@@ -296,28 +335,84 @@ func afterString(s string) string {
 	return ""
 }
 
+// A logView says how lines are written: with numbers of which phase, from which
+// on, and which line is marked. The zero logView writes no numbers.
+type logView struct {
+	Phase PhaseKind
+	First int64 // number of line 0
+	Mark  int64
+}
+
 // renderLog writes lines as HTML. It is written by hand, for templ's spaces
 // between elements would show; all that is not our own goes through
-// templ.EscapeString.
-func renderLog(lines []logLine) templ.Component {
+// templ.EscapeString. Lines of one section are folded where they are many, and
+// of blank lines in a row one is shown.
+func renderLog(v logView, lines []logLine) templ.Component {
 	return templ.ComponentFunc(func(_ context.Context, w io.Writer) error {
 		var b strings.Builder
-		for _, l := range lines {
-			b.WriteString("<div")
-			if l.Level != "" {
-				b.WriteString(` class="l-` + templ.EscapeString(l.Level) + `"`)
+		blank := false
+		for i := 0; i < len(lines); {
+			n := i + 1
+			for lines[i].Noise != "" && n < len(lines) && lines[n].Noise == lines[i].Noise {
+				n++
 			}
-			b.WriteString(">")
-			for _, s := range l.Spans {
-				if s.Class == "" {
-					b.WriteString(templ.EscapeString(s.Text))
-					continue
+			words, from := noises(lines[i].Noise)
+			fold := lines[i].Noise != "" && n-i >= from
+			if fold {
+				b.WriteString(`<details class="fold" data-k="` + lines[i].Noise + `"`)
+				if at := v.Mark - v.First; v.Mark > 0 && at >= lines[i].N && at <= lines[n-1].N {
+					b.WriteString(" open")
 				}
-				b.WriteString(`<span class="` + templ.EscapeString(s.Class) + `">` + templ.EscapeString(s.Text) + "</span>")
+				b.WriteString(`><summary><span class="count">` + strconv.Itoa(n-i) + `</span> lines: ` + words + "</summary>")
 			}
-			b.WriteString("\n</div>")
+			for ; i < n; i++ {
+				empty := len(lines[i].Spans) == 0
+				if !empty || !blank || v.Phase == "" {
+					v.line(&b, lines[i])
+				}
+				blank = empty
+			}
+			if fold {
+				b.WriteString("</details>")
+			}
 		}
 		_, err := io.WriteString(w, b.String())
 		return err
 	})
+}
+
+func (v logView) line(b *strings.Builder, l logLine) {
+	b.WriteString("<div")
+	class := ""
+	if l.Level != "" {
+		class = "l-" + l.Level
+	}
+	number := v.First + l.N
+	if v.Phase != "" && number == v.Mark {
+		class = strings.TrimSpace(class + " at")
+	}
+	if class != "" {
+		b.WriteString(` class="` + templ.EscapeString(class) + `"`)
+	}
+	if l.Noise != "" {
+		b.WriteString(` data-k="` + l.Noise + `"`)
+	}
+	if v.Phase != "" && !l.More {
+		n, p := strconv.FormatInt(number, 10), string(v.Phase)
+		b.WriteString(` id="` + p + "-L" + n + `"`)
+		if number == v.Mark {
+			b.WriteString(` tabindex="-1" autofocus`) // without scripts, this scrolls to it
+		}
+		b.WriteString(`><a class="n" aria-hidden="true" tabindex="-1" data-n="` + n + `" href="?log=` + p + "&amp;at=" + n + "#" + p + "-L" + n + `"></a>`)
+	} else {
+		b.WriteString(">")
+	}
+	for _, s := range l.Spans {
+		if s.Class == "" {
+			b.WriteString(templ.EscapeString(s.Text))
+			continue
+		}
+		b.WriteString(`<span class="` + templ.EscapeString(s.Class) + `">` + templ.EscapeString(s.Text) + "</span>")
+	}
+	b.WriteString("\n</div>")
 }

@@ -10,7 +10,7 @@ func html(t *testing.T, log string, last bool) (string, int) {
 	t.Helper()
 	lines, used := logLines([]byte(log), last)
 	var b strings.Builder
-	if err := renderLog(lines).Render(context.Background(), &b); err != nil {
+	if err := renderLog(logView{}, lines).Render(context.Background(), &b); err != nil {
 		t.Fatal(err)
 	}
 	return b.String(), used
@@ -77,6 +77,34 @@ func TestLogWaitsForTheEndOfALine(t *testing.T) {
 	}
 }
 
+// What an engine says again and again is folded, one blank line stands for
+// many, and each line of the log has its number, whatever is folded.
+func TestLogLinesAreNumberedAndFolded(t *testing.T) {
+	var log strings.Builder
+	for range 4 {
+		log.WriteString(`{"@level":"info","@message":"x: Refreshing state...","type":"refresh_start"}` + "\n")
+	}
+	log.WriteString("\n\n\nafter\n" + `{"@level":"error","@message":"a\nb"}` + "\nlast\n")
+	lines, _ := logLines([]byte(log.String()), true)
+	var b strings.Builder
+	if err := renderLog(logView{Phase: PlanPhase, First: 101, Mark: 102}, lines).Render(t.Context(), &b); err != nil {
+		t.Fatal(err)
+	}
+	got := b.String()
+	for _, want := range []string{
+		`<details class="fold" data-k="refresh" open><summary><span class="count">4</span> lines`,
+		`<div class="at" data-k="refresh" id="plan-L102" tabindex="-1" autofocus>`,
+		`</details><div id="plan-L105">`, `id="plan-L108"`, `href="?log=plan&amp;at=109#plan-L109"></a>a` + "\n" + `</div><div class="l-error">b`, `id="plan-L110"`,
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%s is not in %s", want, got)
+		}
+	}
+	if strings.Contains(got, "L106") || strings.Contains(got, "L107") {
+		t.Error("blank lines in a row all show")
+	}
+}
+
 // However a log is cut, the same lines come out.
 func FuzzLogLines(f *testing.F) {
 	f.Add([]byte("\x02a\x1b[31mb\n{\"@message\":\"x\"}\nc\x03"), 3)
@@ -118,7 +146,7 @@ func TestLogCardShowsWhatWasRead(t *testing.T) {
 		if err := logCard(detail{}, Phase{Kind: ApplyPhase}, logPiece{Lines: c.lines}, "Apply log").Render(context.Background(), &b); err != nil {
 			t.Fatal(err)
 		}
-		if got := strings.Contains(b.String(), `class="card" hidden`); got != c.hidden {
+		if got := strings.Contains(b.String(), `class="card logcard" hidden`); got != c.hidden {
 			t.Errorf("with %d lines hidden is %v", len(c.lines), got)
 		}
 	}

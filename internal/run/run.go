@@ -184,6 +184,7 @@ type Service struct {
 	looked  summaries // plans that were looked at
 	looking singleflight.Group
 	reads   audit.Reads
+	lines   lineIndexes // of the logs that were looked at
 }
 
 // A Stage is a check between plan and apply. Its statuses and events are rows

@@ -428,3 +428,17 @@ func FuzzSchemas(f *testing.F) {
 		}
 	})
 }
+
+// A change must not read as another one because of characters that turn the
+// direction of writing.
+func TestTurnsOfDirectionAreSpelledOut(t *testing.T) {
+	s, err := Summarize([]byte(`{"format_version":"1.2","resource_changes":[{"address":"t.a[\"\u202ex\"]","mode":"managed","type":"t","name":"a",
+		"change":{"actions":["update"],"before":{"k\u2066":"a"},"after":{"k\u2066":"b\u202e"}}}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := s.Changes[0]
+	if c.Address != `t.a["\u202ex"]` || c.Attributes[0].After != `"b\u202e"` || c.Attributes[0].Path != `["k\u2066"]` {
+		t.Errorf("%q %+v", c.Address, c.Attributes)
+	}
+}

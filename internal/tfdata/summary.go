@@ -123,12 +123,12 @@ func Summarize(show []byte) (Summary, error) {
 func readChange(r *node) Change {
 	ch := r.get("change")
 	c := Change{
-		Address: r.get("address").str(), Module: r.get("module_address").str(), Mode: r.get("mode").str(),
+		Address: visible(r.get("address").str()), Module: visible(r.get("module_address").str()), Mode: r.get("mode").str(),
 		Type: r.get("type").str(), Name: r.get("name").str(), Provider: r.get("provider_name").str(),
 		Actions: texts(ch.get("actions")), Reason: r.get("action_reason").str(), Deposed: r.get("deposed").str(),
-		Importing: !ch.get("importing").isNull(), ImportID: ch.get("importing").get("id").str(),
+		Importing: !ch.get("importing").isNull(), ImportID: visible(ch.get("importing").get("id").str()),
 	}
-	if p := r.get("previous_address").str(); p != c.Address {
+	if p := visible(r.get("previous_address").str()); p != c.Address {
 		c.PreviousAddress = p
 	}
 	c.Kind = kindOf(c.Actions)
@@ -352,7 +352,27 @@ func plain(s string) string {
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	_ = enc.Encode(s) // a string always encodes
-	return strings.TrimSpace(b.String())
+	return visible(strings.TrimSpace(b.String()))
+}
+
+// visible spells out the characters that turn the direction of writing: they
+// can make a change read as what it is not.
+func visible(s string) string {
+	turns := func(r rune) bool {
+		return r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069 || r == 0x200e || r == 0x200f || r == 0x061c
+	}
+	if !strings.ContainsFunc(s, turns) {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if turns(r) {
+			b.WriteString(`\u` + strconv.FormatInt(int64(r)+0x10000, 16)[1:])
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
 }
 
 func cut(s string, limit int) string {

@@ -80,20 +80,81 @@
 
   const maxLines = 5000; // what a browser shows of a log without effort
 
+  // Lines of a section go on in its fold, so that the log does not grow by noise.
   function append(log, html) {
-    const follows = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
-    log.insertAdjacentHTML("beforeend", html);
-    for (let extra = log.childElementCount - maxLines; extra > 0; extra--) log.firstElementChild.remove();
-    if (follows) log.scrollTop = log.scrollHeight;
+    const follow = log.closest(".logcard")?.querySelector("[data-follow] input");
+    const holder = document.createElement("template");
+    holder.innerHTML = html;
+    for (const el of [...holder.content.children]) {
+      const last = log.lastElementChild;
+      if (el.dataset.k && last?.matches("details.fold") && last.dataset.k === el.dataset.k) {
+        const more = el.matches("details") ? [...el.children].filter((x) => x.localName !== "summary") : [el];
+        last.append(...more);
+        last.querySelector(".count").textContent = last.childElementCount - 1;
+      } else log.append(el);
+    }
+    for (let extra = log.childElementCount - maxLines; extra > 0; extra--) {
+      log.firstElementChild.remove();
+      log.dataset.trimmed = "1"; // it may scroll by that, and nobody did it
+    }
+    if (!follow || follow.checked) log.scrollTop = log.scrollHeight;
     const card = log.closest("[hidden]");
     if (card) card.hidden = false;
+  }
+
+  // Whoever scrolls up wants to read; whoever is back at the end, to follow.
+  for (const box of document.querySelectorAll("[data-follow]")) {
+    const log = box.closest(".logcard").querySelector(".log");
+    const input = box.querySelector("input");
+    box.hidden = false;
+    input.addEventListener("change", () => { if (input.checked) log.scrollTop = log.scrollHeight; });
+    let top = 0;
+    log.addEventListener("scroll", () => {
+      if (log.scrollHeight - log.scrollTop - log.clientHeight < 40) input.checked = true;
+      else if (log.scrollTop < top && log.dataset.trimmed !== "1") input.checked = false;
+      top = log.scrollTop;
+      delete log.dataset.trimmed;
+    });
+  }
+
+  // Addresses of lines: one that is on the page is gone to and marked; any other
+  // is asked for.
+  function mark(id) {
+    const line = document.getElementById(id);
+    if (!line?.closest(".log")) return false;
+    for (const was of document.querySelectorAll(".log .at")) was.classList.remove("at");
+    line.classList.add("at");
+    const fold = line.closest("details");
+    if (fold) fold.open = true;
+    line.scrollIntoView({ block: "center" });
+    return true;
+  }
+  document.addEventListener("click", (e) => {
+    const a = e.target.closest?.(".log a.n, .found a");
+    if (!a || e.ctrlKey || e.metaKey || e.shiftKey || e.button !== 0) return;
+    if (mark(a.hash.slice(1))) {
+      e.preventDefault();
+      history.replaceState(null, "", a.href);
+    }
+  });
+  document.addEventListener("submit", (e) => {
+    if (!e.target.matches?.("[data-line]")) return;
+    const id = `${e.target.elements.log.value}-L${e.target.elements.at.value}`;
+    if (mark(id)) {
+      e.preventDefault();
+      history.replaceState(null, "", `?log=${e.target.elements.log.value}&at=${e.target.elements.at.value}#${id}`);
+    }
+  });
+  const asked = /^#(plan|apply)-L(\d+)$/.exec(location.hash);
+  if (asked && !mark(location.hash.slice(1)) && !new URLSearchParams(location.search).has("at")) {
+    location.replace(`?log=${asked[1]}&at=${asked[2]}${location.hash}`);
   }
 
   // A page with data-events listens to what happens. The browser connects
   // again by itself and says what it has seen (Last-Event-ID).
   for (const page of document.querySelectorAll("[data-events]")) {
     for (const el of page.querySelectorAll("[data-without-events]")) el.hidden = true;
-    for (const log of page.querySelectorAll(".log")) log.scrollTop = log.scrollHeight;
+    for (const log of page.querySelectorAll(".log")) if (!log.querySelector(".at")) log.scrollTop = log.scrollHeight;
     const state = page.querySelector("[data-live]");
     const say = (text) => { if (state) state.textContent = text; };
     const events = new EventSource(page.dataset.events);
