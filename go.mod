@@ -7,6 +7,7 @@ require (
 	filippo.io/age v1.3.2
 	github.com/anishathalye/porcupine v1.3.1
 	github.com/coreos/go-oidc/v3 v3.21.0
+	github.com/dominikbraun/graph v0.23.0
 	github.com/go-jose/go-jose/v4 v4.1.5
 	github.com/google/go-github/v75 v75.0.0
 	github.com/hashicorp/atlas-go v0.0.0-20161107204910-1792bd8de119

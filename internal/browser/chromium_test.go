@@ -371,7 +371,7 @@ func (p *page) fill(selector, text string) {
 func (p *page) press(text string) {
 	p.t.Helper()
 	p.until("something to press that says "+quote(text), `(() => {
-		const all = [...document.querySelectorAll("button, a, summary, label")].filter(e => e.innerText.replace(/\s+/g, " ").trim() === `+quote(text)+`);
+		const all = [...document.querySelectorAll("button, a, summary, label")].filter(e => (e.innerText ?? "").replace(/\s+/g, " ").trim() === `+quote(text)+`);
 		const e = all.find(e => e.checkVisibility()) ?? all[0];
 		if (!e) return false;
 		e.closest("details")?.setAttribute("open", "");

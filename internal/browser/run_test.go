@@ -201,3 +201,59 @@ func TestALongLogOnThePages(t *testing.T) {
 	p.innocent()
 	q.innocent()
 }
+
+// The graph of a small plan, and of 500 resources in modules that unfold by
+// links; without scripts, too.
+func TestTheGraphOfAPlanOnThePages(t *testing.T) {
+	b := openBrowser(t)
+	s, ann := start(t)
+	p := b.page(t, s.URL)
+	p.signIn("ann", servertest.Password)
+	var main strings.Builder
+	files := map[string]string{}
+	for m := range 20 {
+		from := `"start"`
+		if m > 0 {
+			from = fmt.Sprintf("module.area%d.out", (m-1)/3)
+		}
+		fmt.Fprintf(&main, "module \"area%d\" {\n  source = \"./area%d\"\n  from = %s\n}\n", m, m, from)
+		var area strings.Builder
+		area.WriteString("variable \"from\" {}\noutput \"out\" { value = terraform_data.b24.id }\n")
+		for i := range 25 {
+			in := "var.from"
+			if i > 0 {
+				in = fmt.Sprintf("terraform_data.b%d.id", (i-1)/2)
+			}
+			fmt.Fprintf(&area, "resource \"terraform_data\" \"b%d\" { input = %s }\n", i, in)
+		}
+		files[fmt.Sprintf("area%d/main.tf", m)] = area.String()
+	}
+	files["main.tf"] = main.String()
+	ws := ann.Workspace(t, "ann", "estate", nil)
+	ann.Push(t, "ann", "estate", files)
+	path := "/app/ann/estate/runs/" + ann.WaitNewRun(t, ws, 0, "planned").ID
+	p.visit(path + "?changes")
+	p.says("Graph: what depends on what (20 nodes, 19 dependencies)…")
+	p.eval("document.querySelector('#graph > summary').click()")
+	p.until("the graph", "document.querySelector('#graph svg').checkVisibility()")
+	p.shot("graph-500")
+	p.eval("document.querySelector(\"#graph a[href*='module.area7']\").dispatchEvent(new MouseEvent('click', {bubbles: true, cancelable: true}))")
+	p.until("the module", "location.search.includes('graph=module.area7') && document.querySelectorAll('#graph svg .node').length === 44")
+	p.shot("graph-500-module")
+
+	small := ann.Workspace(t, "ann", "shop", nil)
+	ann.Push(t, "ann", "shop", quickstart(t))
+	path = "/app/ann/shop/runs/" + ann.WaitNewRun(t, small, 0, "planned").ID
+	q := b.page(t, s.URL)
+	q.call("Emulation.setScriptExecutionDisabled", map[string]any{"value": true})
+	q.signIn("ann", servertest.Password)
+	q.visit(path + "?graph=all")
+	if n := q.eval("document.querySelectorAll('#graph svg .node').length"); n == 0.0 || n == nil {
+		t.Errorf("%v nodes", n)
+	}
+	q.shot("graph-small")
+	q.eval("document.querySelector('#graph svg .node').dispatchEvent(new MouseEvent('click', {bubbles: true, cancelable: true}))")
+	q.until("the changes of a node", "location.search.includes('block=')")
+	p.innocent()
+	q.innocent()
+}

@@ -151,30 +151,37 @@ func (s *Service) phaseFor(ctx context.Context, id core.ID, kind PhaseKind, want
 // PlanSummary is the plan of a run as a page shows it, without secrets; nil
 // while there is none.
 func (s *Service) PlanSummary(ctx context.Context, v View) (*tfdata.Summary, error) {
+	d, err := s.planDigest(ctx, v)
+	return d.sum, err
+}
+
+func (s *Service) planDigest(ctx context.Context, v View) (digest, error) {
 	_, object, err := s.planDocument(ctx, v.Plan.ID, 0, func(p Phase) string { return p.RedactedObject })
 	if err != nil || object == "" {
-		return nil, err
+		return digest{}, err
 	}
-	if sum := s.looked.get(object); sum != nil {
-		return sum, nil
+	if d, ok := s.looked.get(object); ok {
+		return d, nil
 	}
 	// Many may open the page of a big plan at once: one of them reads it.
 	got, err, _ := s.looking.Do(object, func() (any, error) {
 		b, err := s.Blobs.Bytes(context.WithoutCancel(ctx), object, maxPlan)
 		if err != nil {
-			return nil, err
+			return digest{}, err
 		}
 		sum, err := tfdata.Summarize(b)
 		if err != nil {
-			return nil, err
+			return digest{}, err
 		}
-		s.looked.put(object, &sum)
-		return &sum, nil
+		links, err := tfdata.Links(b)
+		if err != nil {
+			return digest{}, err
+		}
+		d := digest{&sum, links}
+		s.looked.put(object, d)
+		return d, nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	return got.(*tfdata.Summary), nil
+	return got.(digest), err
 }
 
 // ByID returns a run without asking who wants it, for workers.

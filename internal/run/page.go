@@ -196,6 +196,7 @@ type detail struct {
 
 	Want         wish // of what the plan does
 	Summary      *tfdata.Summary
+	Links        map[string][]string // what each block of the plan needs
 	SummaryFault string
 
 	PlanLog, ApplyLog logPiece
@@ -279,10 +280,10 @@ func (s *Service) summarize(ctx context.Context, d *detail, wait bool) {
 	if !d.planned() || d.Summary != nil || !wait && d.Plan.RedactedObject == "" {
 		return
 	}
-	sum, err := s.PlanSummary(ctx, d.View)
+	plan, err := s.planDigest(ctx, d.View)
 	switch {
 	case err == nil:
-		d.Summary = sum
+		d.Summary, d.Links = plan.sum, plan.links
 	case ctx.Err() == nil:
 		d.SummaryFault = core.Message(err)
 	}
@@ -550,11 +551,11 @@ func offsets(r *http.Request) (plan, apply int64, err error) {
 // logs.
 func (st *stream) step(ctx context.Context, v View, look bool) (err error) {
 	if look {
-		sum, fault := st.d.Summary, st.d.SummaryFault
+		sum, links, fault := st.d.Summary, st.d.Links, st.d.SummaryFault
 		if st.d, err = st.s.detailOf(ctx, v); err != nil {
 			return err
 		}
-		st.d.Summary, st.d.SummaryFault, st.d.Want = sum, fault, st.want
+		st.d.Summary, st.d.Links, st.d.SummaryFault, st.d.Want = sum, links, fault, st.want
 		for _, c := range []templ.Component{runHead(st.d), runSide(st.d), runComments(st.d)} {
 			if err := st.region(ctx, c); err != nil {
 				return err

@@ -51,45 +51,53 @@ type summaries struct {
 
 type keptSummary struct {
 	object string
-	sum    *tfdata.Summary
+	digest
+}
+
+// A digest is a plan made ready for pages.
+type digest struct {
+	sum   *tfdata.Summary
+	links map[string][]string // what each block needs
 }
 
 // keptPlans bounds how many.
 const keptPlans = 12
 
-func (k *summaries) get(object string) *tfdata.Summary {
+func (k *summaries) get(object string) (digest, bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for i, x := range k.kept {
 		if x.object == object {
 			k.kept = append(slices.Delete(k.kept, i, i+1), x)
-			return x.sum
+			return x.digest, true
 		}
 	}
-	return nil
+	return digest{}, false
 }
 
-func (k *summaries) put(object string, sum *tfdata.Summary) {
+func (k *summaries) put(object string, d digest) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if len(k.kept) >= keptPlans {
 		k.kept = slices.Delete(k.kept, 0, 1)
 	}
-	k.kept = append(k.kept, keptSummary{object, sum})
+	k.kept = append(k.kept, keptSummary{object, d})
 }
 
-// A look is what a reader wants to see of a plan.
+// A wish is what a reader wants to see of a plan.
 type wish struct {
 	Find   string // words that all must be there
 	Kind   string // of change
 	Module bool   // by module rather than by danger
 	Flat   bool   // each change by itself, also those alike
 	From   int    // how many to leave out
+	Block  string // the address of a block, whose instances alone are meant
+	Graph  string // the module that the graph shows block by block, or "all" for none
 }
 
 func wishOf(q url.Values) wish {
 	n, _ := strconv.Atoi(q.Get("from"))
-	return wish{Find: strings.TrimSpace(q.Get("q")), Kind: q.Get("kind"), Module: q.Get("by") == "module", Flat: q.Has("flat"), From: max(n, 0)}
+	return wish{Find: strings.TrimSpace(q.Get("q")), Kind: q.Get("kind"), Module: q.Get("by") == "module", Flat: q.Has("flat"), From: max(n, 0), Graph: q.Get("graph"), Block: q.Get("block")}
 }
 
 // query is w as the query of an address, with changes.
@@ -102,6 +110,8 @@ func (w wish) query(pairs ...string) string {
 	}
 	set("q", w.Find)
 	set("kind", w.Kind)
+	set("block", w.Block)
+	set("graph", w.Graph)
 	if w.Module {
 		set("by", "module")
 	}
@@ -117,7 +127,7 @@ func (w wish) query(pairs ...string) string {
 	return "?" + q.Encode()
 }
 
-func (w wish) filtered() bool { return w.Find != "" || w.Kind != "" }
+func (w wish) filtered() bool { return w.Find != "" || w.Kind != "" || w.Block != "" }
 
 // A group is changes that are alike: of one kind, to one type of resource, of
 // the same attributes. Most are alone.
@@ -179,6 +189,9 @@ var index = regexp.MustCompile(`\[("([^"\\]|\\.)*"|[^\]]*)\]`)
 // matches reports whether a change answers the wish.
 func (w wish) matches(c tfdata.Change) bool {
 	if w.Kind != "" && c.Kind != w.Kind && (w.Kind != "destroy" || c.Kind != tfdata.KindDelete && c.Kind != tfdata.KindReplace) {
+		return false
+	}
+	if w.Block != "" && tfdata.Block(c.Address) != w.Block {
 		return false
 	}
 	if w.Find == "" {
