@@ -117,7 +117,7 @@ var owners = map[string]string{
 	"team_member": "account", "org_invite": "account", "org_invite_team": "account", "api_token": "account", "session": "account", "module_consumer": "account", "engine_version": "admin", "project": "workspace", "workspace": "workspace", "team_access": "workspace",
 	"team_project_access": "workspace",
 	"agent_pool":          "agentpool", "agent": "agentpool", "audit_event": "audit", "audit_head": "audit", "audit_checkpoint": "audit", "audit_key": "audit", "agent_pool_scope": "agentpool",
-	"variable": "variable", "config_version": "config", "state_version": "state",
+	"variable": "variable", "variable_event": "variable", "config_version": "config", "state_version": "state",
 	"varset": "variable", "varset_target": "variable", "varset_variable": "variable", "ssh_key": "sshkey", "run_trigger": "runtrigger", "run_trigger_due": "runtrigger",
 	"tag": "workspace", "tag_binding": "workspace", "reserved_tag_key": "workspace", "remote_state_consumer": "workspace",
 	"run": "run", "phase": "run", "log_chunk": "run", "run_event": "run", "comment": "run", "schema_migration": "db",

@@ -36,7 +36,11 @@ func (s *Service) listPage(r *http.Request, w workspace.View, f ui.Form, code in
 		return web.Answer{}, err
 	}
 	from, over, err := s.given(r.Context(), w.ID, vs)
-	return web.Answer{Page: listPage(w, vs, from, over, f), Status: code}, err
+	if err != nil {
+		return web.Answer{}, err
+	}
+	es, err := s.History(r.Context(), w.ID, "")
+	return web.Answer{Page: listPage(w, vs, from, over, es, f), Status: code}, err
 }
 
 // refused keeps what was typed, except a secret.
@@ -79,7 +83,11 @@ func (s *Service) pageEdit(r *http.Request) (web.Answer, error) {
 	}
 	v, err := s.Get(r.Context(), w.ID, core.ID(r.PathValue("var")))
 	f := ui.Fill("key", v.Key, "value", v.Value, "description", v.Description, "hcl", ui.Bool(v.HCL), "sensitive", ui.Bool(v.Sensitive))
-	return web.Answer{Page: editPage(w, v, f)}, err
+	if err != nil {
+		return web.Answer{}, err
+	}
+	es, err := s.History(r.Context(), w.ID, v.ID)
+	return web.Answer{Page: editPage(w, v, es, f)}, err
 }
 
 func (s *Service) pageUpdate(r *http.Request) (web.Answer, error) {
@@ -95,7 +103,7 @@ func (s *Service) pageUpdate(r *http.Request) (web.Answer, error) {
 		if v.Sensitive {
 			f.Values.Del("value")
 		}
-		return web.Answer{Page: editPage(w, v, f), Status: http.StatusUnprocessableEntity}, gerr
+		return web.Answer{Page: editPage(w, v, nil, f), Status: http.StatusUnprocessableEntity}, gerr
 	}
 	return web.Answer{Goto: path(w)}, err
 }

@@ -32,16 +32,26 @@ func (s *Service) insert(ctx context.Context, tx *db.Tx, v Variable) (Variable, 
 	if err != nil {
 		return v, err
 	}
+	if err := v.remember(ctx, tx, "create", ""); err != nil {
+		return v, err
+	}
 	return v, v.note(ctx, tx, "create")
 }
 
 func (s *Service) update(ctx context.Context, tx *db.Tx, v Variable) (Variable, error) {
+	old, err := db.One(ctx, tx, s.scan, `SELECT `+columns+` FROM variable WHERE id = $1`, v.ID)
+	if err != nil {
+		return v, err
+	}
 	v.Version = core.NewID("ver")
-	_, err := tx.Exec(ctx, `
+	_, err = tx.Exec(ctx, `
 		UPDATE variable SET key = $2, value = $3, hcl = $4, sensitive = $5, description = $6, version = $7, category = $8
 		WHERE id = $1`,
 		v.ID, v.Key, s.Box.Seal(place(v.ID), []byte(v.Value)), v.HCL, v.Sensitive, v.Description, v.Version, v.Category)
 	if err != nil {
+		return v, err
+	}
+	if err := v.remember(ctx, tx, "update", differs(old, v)); err != nil {
 		return v, err
 	}
 	return v, v.note(ctx, tx, "update")
@@ -50,6 +60,9 @@ func (s *Service) update(ctx context.Context, tx *db.Tx, v Variable) (Variable, 
 // remove deletes one variable.
 func remove(ctx context.Context, tx *db.Tx, v Variable) error {
 	if _, err := tx.Exec(ctx, `DELETE FROM variable WHERE id = $1`, v.ID); err != nil {
+		return err
+	}
+	if err := v.remember(ctx, tx, "destroy", ""); err != nil {
 		return err
 	}
 	return v.note(ctx, tx, "destroy")
