@@ -16,6 +16,7 @@ import (
 	"interlock/internal/db"
 	"interlock/internal/tfdata"
 	"interlock/internal/web"
+	"interlock/internal/web/ui"
 )
 
 // Bounds of what a page shows of a plan at once. Whoever wants more asks for
@@ -396,7 +397,7 @@ func (s *Service) pageChanges(r *http.Request) (web.Answer, error) {
 	if one := r.URL.Query().Get("one"); one != "" {
 		for _, c := range d.Summary.Changes {
 			if c.Address == one && c.Deposed == r.URL.Query().Get("deposed") {
-				return web.Show(attrs(c.Kind, c.Attributes, c.Omitted))
+				return web.Show(ui.Attrs(c.Kind, c.Attributes, c.Omitted))
 			}
 		}
 	}

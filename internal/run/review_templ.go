@@ -530,7 +530,7 @@ func folded(d detail, g group, fits bool) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = kind(g.Changes[0].Kind).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = ui.ChangeKind(g.Changes[0].Kind).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -586,7 +586,7 @@ func folded(d detail, g group, fits bool) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = attrs(g.Changes[0].Kind, g.Changes[0].Attributes, g.Changes[0].Omitted).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = ui.Attrs(g.Changes[0].Kind, g.Changes[0].Attributes, g.Changes[0].Omitted).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -708,7 +708,7 @@ func change(d detail, c tfdata.Change, open, fits bool) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = kind(c.Kind).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = ui.ChangeKind(c.Kind).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -803,7 +803,7 @@ func change(d detail, c tfdata.Change, open, fits bool) templ.Component {
 			}
 		}
 		if fits {
-			templ_7745c5c3_Err = attrs(c.Kind, c.Attributes, c.Omitted).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = ui.Attrs(c.Kind, c.Attributes, c.Omitted).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -919,7 +919,7 @@ func besides(sum *tfdata.Summary) templ.Component {
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
-				templ_7745c5c3_Err = kind(o.Kind).Render(ctx, templ_7745c5c3_Buffer)
+				templ_7745c5c3_Err = ui.ChangeKind(o.Kind).Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
@@ -927,7 +927,7 @@ func besides(sum *tfdata.Summary) templ.Component {
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
-				templ_7745c5c3_Err = attrs(o.Kind, o.Attributes, o.Omitted).Render(ctx, templ_7745c5c3_Buffer)
+				templ_7745c5c3_Err = ui.Attrs(o.Kind, o.Attributes, o.Omitted).Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
@@ -961,7 +961,7 @@ func besides(sum *tfdata.Summary) templ.Component {
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}
-					templ_7745c5c3_Err = kind(c.Kind).Render(ctx, templ_7745c5c3_Buffer)
+					templ_7745c5c3_Err = ui.ChangeKind(c.Kind).Render(ctx, templ_7745c5c3_Buffer)
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}
@@ -969,7 +969,7 @@ func besides(sum *tfdata.Summary) templ.Component {
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}
-					templ_7745c5c3_Err = attrs(c.Kind, c.Attributes, c.Omitted).Render(ctx, templ_7745c5c3_Buffer)
+					templ_7745c5c3_Err = ui.Attrs(c.Kind, c.Attributes, c.Omitted).Render(ctx, templ_7745c5c3_Buffer)
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}
@@ -1334,7 +1334,7 @@ func comparePage(c compared) templ.Component {
 							if templ_7745c5c3_Err != nil {
 								return templ_7745c5c3_Err
 							}
-							templ_7745c5c3_Err = kind(x.Here.Kind).Render(ctx, templ_7745c5c3_Buffer)
+							templ_7745c5c3_Err = ui.ChangeKind(x.Here.Kind).Render(ctx, templ_7745c5c3_Buffer)
 							if templ_7745c5c3_Err != nil {
 								return templ_7745c5c3_Err
 							}
@@ -1342,7 +1342,7 @@ func comparePage(c compared) templ.Component {
 							if templ_7745c5c3_Err != nil {
 								return templ_7745c5c3_Err
 							}
-							templ_7745c5c3_Err = attrs(x.Here.Kind, x.Here.Attributes, x.Here.Omitted).Render(ctx, templ_7745c5c3_Buffer)
+							templ_7745c5c3_Err = ui.Attrs(x.Here.Kind, x.Here.Attributes, x.Here.Omitted).Render(ctx, templ_7745c5c3_Buffer)
 							if templ_7745c5c3_Err != nil {
 								return templ_7745c5c3_Err
 							}
@@ -1378,7 +1378,7 @@ func comparePage(c compared) templ.Component {
 							if templ_7745c5c3_Err != nil {
 								return templ_7745c5c3_Err
 							}
-							templ_7745c5c3_Err = kind(x.There.Kind).Render(ctx, templ_7745c5c3_Buffer)
+							templ_7745c5c3_Err = ui.ChangeKind(x.There.Kind).Render(ctx, templ_7745c5c3_Buffer)
 							if templ_7745c5c3_Err != nil {
 								return templ_7745c5c3_Err
 							}
@@ -1386,7 +1386,7 @@ func comparePage(c compared) templ.Component {
 							if templ_7745c5c3_Err != nil {
 								return templ_7745c5c3_Err
 							}
-							templ_7745c5c3_Err = attrs(x.There.Kind, x.There.Attributes, x.There.Omitted).Render(ctx, templ_7745c5c3_Buffer)
+							templ_7745c5c3_Err = ui.Attrs(x.There.Kind, x.There.Attributes, x.There.Omitted).Render(ctx, templ_7745c5c3_Buffer)
 							if templ_7745c5c3_Err != nil {
 								return templ_7745c5c3_Err
 							}
