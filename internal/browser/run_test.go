@@ -257,3 +257,138 @@ func TestTheGraphOfAPlanOnThePages(t *testing.T) {
 	p.innocent()
 	q.innocent()
 }
+
+// The pages of a workspace: variables with their history, runs with filters,
+// what differs between two states, and the way back to one of them.
+func TestAWorkspaceOnThePages(t *testing.T) {
+	b := openBrowser(t)
+	s, ann := start(t)
+	p := b.page(t, s.URL)
+	p.signIn("ann", servertest.Password)
+	ws := ann.Workspace(t, "ann", "diary", nil)
+
+	const secret = "swordfish-is-the-word"
+	p.visit("/app/ann/diary/variables")
+	p.fill("[name=key]", "text")
+	p.fill("[name=value]", "first draft")
+	p.press("Add variable")
+	p.says("added by ann")
+	p.press("Edit text")
+	p.fill("[name=value]", "second draft")
+	p.press("Save variable")
+	p.says("changed: value by ann")
+	p.fill("[name=key]", "admin_password")
+	p.fill("[name=value]", secret)
+	p.eval("document.querySelector('[name=sensitive]').click()")
+	p.press("Add variable")
+	p.says("Sensitive, not shown")
+	p.fill("[name=key]", "unused")
+	p.fill("[name=value]", "x")
+	p.press("Add variable")
+	p.says("unused added by ann")
+	p.press("Edit unused")
+	p.press("Delete this variable…")
+	p.press("Delete variable")
+	p.says("unused deleted by ann")
+	if html := p.html(); strings.Contains(html, secret) || strings.Contains(html, "first draft") {
+		t.Error("a value is in the history")
+	}
+	p.shot("variables-history")
+
+	code := func(more string) map[string]string {
+		return map[string]string{"main.tf": "variable \"text\" {}\nvariable \"admin_password\" { sensitive = true }\n" +
+			"resource \"terraform_data\" \"page\" { input = var.text }\nresource \"terraform_data\" \"lock\" { input = var.admin_password }\noutput \"text\" { value = terraform_data.page.output }\n" + more}
+	}
+	ann.Push(t, "ann", "diary", code("resource \"terraform_data\" \"old\" {}\n"))
+	first := ann.WaitNewRun(t, ws, 0, "planned").ID
+	p.visit("/app/ann/diary/runs/" + first)
+	p.says("3 to add")
+	p.press("Confirm and apply")
+	p.until("the end", "document.querySelector('#run-head .badge').innerText.includes('Applied')")
+	p.visit("/app/ann/diary/variables")
+	p.press("Edit text")
+	p.fill("[name=value]", "third draft")
+	p.press("Save variable")
+	p.says("changed: value by ann")
+	ann.Push(t, "ann", "diary", code("resource \"terraform_data\" \"new\" {}\n"))
+	second := ann.WaitNewRun(t, ws, 1, "planned").ID
+	p.visit("/app/ann/diary/runs/" + second)
+	p.says("This plan destroys 1.")
+	p.eval("document.querySelector('#act-seen').click()")
+	p.press("Confirm and apply")
+	p.until("the end", "document.querySelector('#run-head .badge').innerText.includes('Applied')")
+	p.says("Destroyed 1, added 1 and changed 1 in diary.")
+
+	p.visit("/app/ann/diary/runs")
+	p.eval("(() => { const s = document.querySelector('#f-status'); s.value = 'failed'; s.dispatchEvent(new Event('change', {bubbles: true})) })()")
+	p.says("No run is like that.")
+	p.press("Show all runs")
+	p.says("#2 ")
+	p.shot("runs")
+	p.visit("/app/ann/diary/runs?status=applied&kind=plan_and_apply")
+	p.says("#2 ")
+
+	p.visit("/app/ann/diary/states")
+	p.press("What changed up to serial " + p.eval("document.querySelector('td a').innerText.replace('Serial ', '')").(string))
+	p.says("terraform_data.old")
+	for _, words := range []string{"gone", "added", "differs", "second draft", "third draft"} {
+		p.says(words)
+	}
+	if strings.Contains(p.html(), secret) {
+		t.Error("a secret is among the differences of states")
+	}
+	p.shot("state-diff")
+	p.visit("/app/ann/diary/states")
+	p.eval("[...document.querySelectorAll('td a')].filter(a => a.innerText.startsWith('Serial')).at(-1).click()")
+	p.says("Go back to this state…")
+	p.eval("document.querySelector('form[action$=rollback] button').click()")
+	p.says("Current")
+	p.until("the version that was brought back", "document.querySelector('.badge.good')?.innerText.includes('Current')")
+	p.visit("/app/ann/diary")
+	p.says("second draft")
+	if n := p.eval("document.querySelectorAll('.strip a').length"); n != 2.0 {
+		t.Errorf("%v runs in the strip", n)
+	}
+	p.shot("workspace-overview")
+	p.innocent()
+}
+
+// What a person presses is done, and the next page there, within 100 ms: the
+// best of a few, for what the machine does besides is not the pages' matter.
+func TestActionsAreQuickOnThePages(t *testing.T) {
+	b := openBrowser(t)
+	s, ann := start(t)
+	p := b.page(t, s.URL)
+	p.signIn("ann", servertest.Password)
+	took := func() float64 {
+		ms, _ := p.eval("(() => { const n = performance.getEntriesByType('navigation')[0]; return n.domContentLoadedEventEnd - n.startTime })()").(float64)
+		return ms
+	}
+	best := map[string]float64{"lock": 1e9, "unlock": 1e9, "discard": 1e9, "confirm": 1e9}
+	ws := ann.Workspace(t, "ann", "quick", nil)
+	for i := range 4 {
+		p.visit("/app/ann/quick")
+		p.fill("[name=reason]", "a moment")
+		p.press("Lock")
+		p.says("Locked by User ann")
+		best["lock"] = min(best["lock"], took())
+		p.press("Unlock")
+		p.says("Open. Lock it…")
+		best["unlock"] = min(best["unlock"], took())
+		ann.Push(t, "ann", "quick", map[string]string{"main.tf": fmt.Sprintf("resource \"terraform_data\" \"a\" { input = %d }\n", i)})
+		p.visit("/app/ann/quick/runs/" + ann.WaitNewRun(t, ws, i, "planned").ID)
+		act := []string{"Discard", "Confirm and apply"}[i%2]
+		p.press(act)
+		p.until("the next page", "!document.querySelector('#act-comment') && !!document.querySelector('#run-head')")
+		name := []string{"discard", "confirm"}[i%2]
+		best[name] = min(best[name], took())
+		p.until("the end", "!!document.querySelector('#run-head .badge')?.innerText.match(/Discarded|Applied/)")
+	}
+	t.Logf("milliseconds until the next page is there: %v", best)
+	for name, ms := range best {
+		if ms > 100 {
+			t.Errorf("%s takes %.0f ms", name, ms)
+		}
+	}
+	p.innocent()
+}

@@ -46,6 +46,7 @@ func (s *Service) workspaceOf(r *http.Request) (workspace.View, error) {
 // Numbers of runs that a page shows.
 const (
 	recentRuns = 5
+	stripRuns  = 30 // as a strip
 	runsOfPage = 30
 )
 
@@ -80,7 +81,7 @@ func (s *Service) overviewPage(r *http.Request, queue, lock ui.Form, code int) (
 	}
 	o := overview{View: w, Base: s.Signer.Base, Queue: queue, Lock: lock}
 	if w.Can.Has(core.ReadRuns) {
-		if o.Recent, _, err = s.List(r.Context(), w.ID, Filter{PlanOnly: true}, jsonapi.Page{Number: 1, Size: recentRuns}); err != nil {
+		if o.Recent, _, err = s.List(r.Context(), w.ID, Filter{PlanOnly: true}, jsonapi.Page{Number: 1, Size: stripRuns}); err != nil {
 			return web.Answer{}, err
 		}
 		if w.CurrentRunID != "" {
@@ -175,14 +176,14 @@ func (s *Service) pageRuns(r *http.Request) (web.Answer, error) {
 	}
 	q := r.URL.Query()
 	p := jsonapi.Page{Number: ui.PageNumber(q), Size: runsOfPage}
-	vs, total, err := s.List(r.Context(), w.ID, Filter{PlanOnly: true}, p)
-	if err != nil {
+	l := runList{View: w, Page: p, Find: strings.TrimSpace(q.Get("q")), Status: q.Get("status"), Kind: q.Get("kind")}
+	if l.Runs, l.Total, err = s.List(r.Context(), w.ID, l.filter(), p); err != nil {
 		return web.Answer{}, err
 	}
 	if r.Header.Get("HX-Request") != "" {
-		return web.Show(runsList(w, vs, total, p))
+		return web.Show(runsList(l))
 	}
-	return web.Show(runsPage(w, vs, total, p))
+	return web.Show(runsPage(l))
 }
 
 // A detail is everything that the page of a run shows.

@@ -58,7 +58,12 @@ func (s *Service) showPage(r *http.Request, code int, alert string) (web.Answer,
 	if err != nil {
 		return web.Answer{}, err
 	}
-	a := web.Answer{Page: showPage(w, v, nil, alert), Status: code}
+	c, before, after, err := s.compare(r, w, v)
+	if err != nil {
+		return web.Answer{}, err
+	}
+	diff := compareCard(w, v, c, before, after)
+	a := web.Answer{Page: showPage(w, v, nil, diff, alert), Status: code}
 	if v.Object == "" {
 		return a, nil
 	}
@@ -71,7 +76,7 @@ func (s *Service) showPage(r *http.Request, code int, alert string) (web.Answer,
 	}
 	// A quarantined version need not be readable; it can be downloaded all the same.
 	if st, err := tfdata.ParseState(raw); err == nil {
-		a.Page = showPage(w, v, &st, alert)
+		a.Page = showPage(w, v, &st, diff, alert)
 	}
 	return a, nil
 }
