@@ -66,8 +66,14 @@ func differs(old, v Variable) string {
 			out = append(out, x.word)
 		}
 	}
+	if len(out) == 0 && !v.Sensitive {
+		return nothing
+	}
 	return strings.Join(out, ", ")
 }
+
+// nothing is what an update that changes nothing differs in.
+const nothing = "nothing"
 
 // History lists the last changes of a workspace's variables, or of one of them,
 // newest first.
@@ -91,8 +97,11 @@ func (e Event) words() string {
 	case "destroy":
 		return "deleted"
 	}
-	if e.What == "" {
+	switch e.What {
+	case "":
 		return "written"
+	case nothing:
+		return "saved as it was"
 	}
 	return "changed: " + e.What
 }
