@@ -123,9 +123,9 @@ func compareCard(w workspace.View, v Version, c comparison, before, after Versio
 					return templ_7745c5c3_Err
 				}
 				var templ_7745c5c3_Var6 string
-				templ_7745c5c3_Var6, templ_7745c5c3_Err = templ.JoinStringErrs("From serial " + strconv.FormatInt(before.Serial, 10) + " to serial " + strconv.FormatInt(after.Serial, 10) + ": " + strconv.Itoa(len(c.Diff.Changes)) + " different, " + strconv.Itoa(c.Diff.Same) + " the same.")
+				templ_7745c5c3_Var6, templ_7745c5c3_Err = templ.JoinStringErrs("From serial " + strconv.FormatInt(before.Serial, 10) + " to serial " + strconv.FormatInt(after.Serial, 10) + ". Resources: " + strconv.Itoa(len(c.Diff.Changes)) + " different, " + strconv.Itoa(c.Diff.Same) + " the same.")
 				if templ_7745c5c3_Err != nil {
-					return templ.Error{Err: templ_7745c5c3_Err, FileName: `internal/state/page_diff.templ`, Line: 28, Col: 217}
+					return templ.Error{Err: templ_7745c5c3_Err, FileName: `internal/state/page_diff.templ`, Line: 28, Col: 228}
 				}
 				_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var6))
 				if templ_7745c5c3_Err != nil {
