@@ -30,8 +30,8 @@ type node struct {
 	Type   string // if it stands for all blocks of a type
 	Needs  []string
 
-	layer, place int
-	X, Y         int
+	layer int
+	X, Y  int
 }
 
 // An edge leads from what is needed to who needs it.
