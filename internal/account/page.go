@@ -21,6 +21,8 @@ func (s *Service) pages(rt *web.Router) {
 	rt.PageOpen("POST /setup/{token}", s.pageSetUp)
 	rt.Page("GET /{$}", s.pageStart)
 	rt.Page("GET /app/organizations", s.pageOrgs)
+	rt.Page("POST /app/organizations/{org}/views", s.pageSaveView)
+	rt.Page("POST /app/organizations/{org}/views/{view}/delete", s.pageDeleteView)
 	rt.Page("POST /app/organizations", s.pageCreateOrg)
 	s.selfPages(rt)
 	s.factorPages(rt)

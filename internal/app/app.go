@@ -28,6 +28,7 @@ import (
 	"interlock/internal/core"
 	"interlock/internal/db"
 	"interlock/internal/drift"
+	"interlock/internal/estate"
 	"interlock/internal/executor"
 	"interlock/internal/jobs"
 	"interlock/internal/login"
@@ -323,6 +324,7 @@ func (s *Server) wire(ctx context.Context) error {
 		modules, tests,
 		pools, &runner.Gate{Runs: s.runs, Configs: s.configs, States: s.states, SSHKey: keys.OfWorkspace, Bus: s.bus, Pools: pools, Mirror: s.agentMirror(mirrored)},
 		mirrored, keys, triggers, planner, drifts, engines, s.vcs,
+		&estate.Service{DB: s.db, Accounts: s.accounts, Workspaces: s.workspaces, Configs: s.configs, Runs: s.runs, Base: s.URL},
 		site, web.Static{}, s.metrics, health{s}, newMeta(s.cfg.IPRanges),
 	} {
 		f.Routes(rt)

@@ -29,7 +29,7 @@ func ErrHidden() error { return core.Errorf(core.NotFound, "not found") }
 func errUnknown() error { return core.Errorf(core.Unknown, "unauthorized") }
 
 func errDenied(what core.Right) error {
-	phrase, ok := phrases[what]
+	phrase, ok := phrases[what&^core.ReadWorkspace] // to see it is always wanted too
 	if !ok {
 		phrase = "do this"
 	}

@@ -44,7 +44,8 @@ func TestRunOnThePages(t *testing.T) {
 	}
 	p.shot("signin")
 	p.signIn("ann", servertest.Password)
-	p.shot("workspaces-empty")
+	p.shot("first-run")
+	p.visit("/app/organizations/ann/workspaces")
 
 	// A name that does not pass stays in its field, with the fault beside it.
 	p.fill("[name=name]", "no spaces please")

@@ -5,6 +5,13 @@ import "net/url"
 // The pages of an organization's people, teams, tokens and projects: the same
 // decisions as their twins in v2.
 var matrixOrgPageRows = []matrixRow{
+	{"GET /app/organizations/{org}/start", "org.see", "", nil},
+	{"POST /app/organizations/{org}/upload/start", "org.createws", "", url.Values{"workspace": {"bad name"}, "with": {"sample"}}},
+	{"GET /app/organizations/{org}/workspaces", "org.see", "", nil},
+	{"POST /app/organizations/{org}/workspaces", "org.createws", "", url.Values{"name": {"bad name"}}},
+	{"POST /app/organizations/{org}/workspaces/bulk", "org.see", "", url.Values{"action": {"lock"}}},
+	{"POST /app/organizations/{org}/views", "org.see", "", url.Values{"list": {"workspaces"}, "view-name": {"mine"}, "query": {"q=a"}}},
+	{"POST /app/organizations/{org}/views/{view}/delete", "org.see", "only=none", nil},
 	{"GET /app/organizations/{org}/members", "org.see", "", nil},
 	{"POST /app/organizations/{org}/members", "org.members", "", url.Values{"email": {"no address"}}},
 	{"POST /app/organizations/{org}/members/remove", "org.members", "fresh=member", url.Values{"member": {"{member}"}}},

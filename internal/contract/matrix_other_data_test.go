@@ -144,7 +144,6 @@ var matrixPageRows = []matrixRow{
 	{"GET /oauth/authorize", "user", "query=client_id=terraform-cli&response_type=code&code_challenge=0123456789012345678901234567890123456789012&code_challenge_method=S256&redirect_uri=http://localhost:10000/login&state=x", nil},
 	{"POST /oauth/authorize", "user", "", url.Values{"answer": {"deny"}}},
 	{"GET /app/{org}", "org.see", "", nil},
-	{"POST /app/{org}", "org.createws", "", url.Values{"name": {"bad name"}}},
 	{"GET /app/{org}/{workspace}", "ws.runs", "workspace=name", nil},
 	{"GET /app/{org}/{workspace}/settings", "ws.runs", "workspace=name", nil},
 	{"POST /app/{org}/{workspace}/settings", "ws.settings", "workspace=name", url.Values{"name": {"bad name"}}},

@@ -122,7 +122,7 @@ func TestPagesOfProjects(t *testing.T) {
 		id := strings.TrimPrefix(p, at+"/")
 		api.Do(t, "POST", "/api/v2/organizations/acme/workspaces", servertest.Doc("workspaces", map[string]any{"name": "shop"}, "project", "projects", id)).Want(t, 201)
 		ann.has(ann.get(p), "shop")
-		ann.has(ann.get("/app/acme?project="+id), "shop")
+		ann.has(ann.get("/app/organizations/acme/workspaces?project="+id), "shop")
 		ann.fails(p+"/delete", 409, "still holds 1 workspaces")
 		eve.barred([]string{at, p}, []string{at, p, p + "/delete", p + "/access", p + "/access/change", p + "/access/remove"})
 		eve.ask("GET", strings.Replace(p, "/acme/", "/eve/", 1), nil).Want(t, 404)

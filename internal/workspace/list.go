@@ -20,6 +20,7 @@ type Filter struct {
 	ExcludeTags []string  // keys of which none may be there
 	Tagged      []Binding // keys that must be there, with that value if it is not empty
 	RunStatus   []string
+	Locked      bool   // by a person or a team
 	Sort        string // name (the default), current-run.created-at, latest-change-at; - before it turns it round
 }
 
@@ -86,6 +87,9 @@ func (f Filter) where(s core.Subject, org core.ID, seesAll bool) (*where, error)
 	for _, t := range f.ExcludeTags {
 		q.add(`w.id NOT IN (SELECT b.owner_id FROM tag_binding b WHERE b.org_id = ? AND b.key = ?)`, org, t)
 	}
+	if f.Locked {
+		q.add(`w.lock_kind IN ('user', 'team', 'organization')`)
+	}
 	if len(f.RunStatus) > 0 {
 		args := make([]any, len(f.RunStatus))
 		for i, st := range f.RunStatus {
@@ -142,6 +146,12 @@ func (s *Service) List(ctx context.Context, org string, f Filter, p jsonapi.Page
 		return err
 	})
 	return vs, total, err
+}
+
+// Count is how many workspaces of an organization the subject of ctx sees.
+func (s *Service) Count(ctx context.Context, org string) (int64, error) {
+	_, n, err := s.List(ctx, org, Filter{}, jsonapi.Page{Number: 1, Size: 0})
+	return n, err
 }
 
 // count counts the workspaces that meet q.

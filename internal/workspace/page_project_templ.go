@@ -353,7 +353,7 @@ func projectPage(v projectPageView) templ.Component {
 					return templ_7745c5c3_Err
 				}
 				var templ_7745c5c3_Var15 templ.SafeURL
-				templ_7745c5c3_Var15, templ_7745c5c3_Err = templ.JoinURLErrs(templ.SafeURL("/app/" + url.PathEscape(v.OrgName) + "?project=" + url.QueryEscape(string(v.ID))))
+				templ_7745c5c3_Var15, templ_7745c5c3_Err = templ.JoinURLErrs(templ.SafeURL(ui.OrgPath(v.OrgName, "workspaces") + "?project=" + url.QueryEscape(string(v.ID))))
 				if templ_7745c5c3_Err != nil {
 					return templ.Error{Err: templ_7745c5c3_Err, FileName: `internal/workspace/page_project.templ`, Line: 85, Col: 114}
 				}

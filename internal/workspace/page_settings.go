@@ -3,7 +3,6 @@ package workspace
 import (
 	"context"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
@@ -209,5 +208,5 @@ func (s *Service) pageDelete(r *http.Request) (web.Answer, error) {
 	if ui.Typo(err) {
 		return s.settingsPage(r, v, http.StatusUnprocessableEntity, func(x *settingsView) { x.Delete = ui.Refused(r.PostForm, err) })
 	}
-	return web.Answer{Goto: "/app/" + url.PathEscape(v.OrgName)}, err
+	return web.Answer{Goto: ui.OrgPath(v.OrgName, "workspaces")}, err
 }

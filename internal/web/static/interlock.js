@@ -46,7 +46,19 @@
   // A list does not move under someone who works in it.
   document.addEventListener("htmx:beforeRequest", (e) => {
     const polled = e.detail.elt.hasAttribute("data-poll");
-    if (polled && (document.hidden || e.detail.elt.contains(document.activeElement))) e.preventDefault();
+    if (polled && (document.hidden || e.detail.elt.contains(document.activeElement) || e.detail.elt.querySelector("input:checked"))) e.preventDefault();
+  });
+
+  // One box marks all boxes of its name in the table.
+  function offerAll(root) {
+    for (const all of root.querySelectorAll("[data-all]")) all.hidden = false;
+  }
+  offerAll(document);
+  document.addEventListener("htmx:afterSettle", () => offerAll(document));
+  document.addEventListener("change", (e) => {
+    const all = e.target.closest("[data-all]");
+    if (!all) return;
+    for (const box of all.closest("table").querySelectorAll(`input[name="${all.dataset.all}"]`)) box.checked = all.checked;
   });
 
   // Put a fresh region in the place of the old one, and keep what was typed in

@@ -130,7 +130,7 @@ const htmxConfig = `{"allowEval":false,"allowScriptTags":false,"includeIndicator
 // A Crumb is one step of the way from the organizations to a page.
 type Crumb struct{ Name, Href string }
 
-// OrgCrumb leads to the workspaces of an organization.
+// OrgCrumb leads to the overview of an organization.
 func OrgCrumb(org string) Crumb { return Crumb{org, "/app/" + org} }
 
 // Page is Layout for whoever speaks in ctx, with the way that leads here. The

@@ -26,7 +26,7 @@ func OrgPath(org string, below ...string) string {
 }
 
 // OrgTabs lead through the pages of an organization. active is the last part
-// of the present one's path, empty for the workspaces.
+// of the present one's path, empty for the overview.
 func OrgTabs(org, active string, can core.Right) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context
@@ -52,7 +52,11 @@ func OrgTabs(org, active string, can core.Right) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = orgTab(active, "", "/app/"+url.PathEscape(org), "Workspaces").Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = orgTab(active, "", "/app/"+url.PathEscape(org), "Overview").Render(ctx, templ_7745c5c3_Buffer)
+		if templ_7745c5c3_Err != nil {
+			return templ_7745c5c3_Err
+		}
+		templ_7745c5c3_Err = orgTab(active, "workspaces", OrgPath(org, "workspaces"), "Workspaces").Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
