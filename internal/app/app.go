@@ -30,6 +30,7 @@ import (
 	"interlock/internal/drift"
 	"interlock/internal/estate"
 	"interlock/internal/executor"
+	"interlock/internal/explorer"
 	"interlock/internal/jobs"
 	"interlock/internal/login"
 	"interlock/internal/moduletest"
@@ -324,6 +325,7 @@ func (s *Server) wire(ctx context.Context) error {
 		modules, tests,
 		pools, &runner.Gate{Runs: s.runs, Configs: s.configs, States: s.states, SSHKey: keys.OfWorkspace, Bus: s.bus, Pools: pools, Mirror: s.agentMirror(mirrored)},
 		mirrored, keys, triggers, planner, drifts, engines, s.vcs,
+		&explorer.Service{DB: s.db, Accounts: s.accounts},
 		&estate.Service{DB: s.db, Accounts: s.accounts, Workspaces: s.workspaces, Configs: s.configs, Runs: s.runs, Base: s.URL},
 		site, web.Static{}, s.metrics, health{s}, newMeta(s.cfg.IPRanges),
 	} {
@@ -424,6 +426,13 @@ func (s *Server) serve(ctx context.Context, ready func(*Server)) error {
 	go func() { defer close(watched); s.vcs.Run(work) }()
 	assessed := make(chan struct{})
 	go func() { defer close(assessed); s.drifts.Run(work) }()
+	stocked := make(chan struct{})
+	go func() {
+		defer close(stocked)
+		if _, err := s.states.TakeStock(work); err != nil && work.Err() == nil {
+			slog.Warn("take stock of the current states; the next start goes on with it", "err", err)
+		}
+	}()
 	tested := make(chan struct{})
 	go func() {
 		defer close(tested)
@@ -448,6 +457,7 @@ func (s *Server) serve(ctx context.Context, ready func(*Server)) error {
 	stopWork()
 	err = errors.Join(err, <-worked)
 	<-tested
+	<-stocked
 	<-watched
 	<-assessed
 	end, cancel := context.WithTimeout(context.Background(), 10*time.Second)

@@ -89,7 +89,7 @@ func (w world) rights(s core.Subject) (ws, prj map[string]core.Right) {
 	w.Helper()
 	ws, prj = map[string]core.Right{}, map[string]core.Right{}
 	err := w.d.View(authz.With(context.Background(), s), func(ctx context.Context, tx *db.Tx) error {
-		var seenWS, seenPrj []core.ID
+		var seenWS, seenPrj, readWS []core.ID
 		for _, o := range []string{"o", "other"} {
 			for _, p := range []string{"1", "2"} {
 				r, _, err := authz.ProjectRights(ctx, tx, core.ID(o+p))
@@ -107,6 +107,9 @@ func (w world) rights(s core.Subject) (ws, prj map[string]core.Right) {
 					if ws[o+p+x] = r; r.Has(core.ReadWorkspace) {
 						seenWS = append(seenWS, core.ID(o+p+x))
 					}
+					if r.Has(core.ReadState) {
+						readWS = append(readWS, core.ID(o+p+x))
+					}
 				}
 			}
 		}
@@ -117,6 +120,13 @@ func (w world) rights(s core.Subject) (ws, prj map[string]core.Right) {
 		}
 		if !slices.Equal(list, seenWS) {
 			w.Errorf("%v sees workspaces %v and lists %v", s.Kind, seenWS, list)
+		}
+		cond, arg = authz.ReadableStates(s, 1)
+		if list, err = db.All(ctx, tx, db.ID, `SELECT w.id FROM workspace w WHERE `+cond+` ORDER BY w.id`, arg); err != nil {
+			return err
+		}
+		if !slices.Equal(list, readWS) {
+			w.Errorf("%v reads states of %v and is listed %v", s.Kind, readWS, list)
 		}
 		cond, arg = authz.VisibleProjects(s, 1)
 		if list, err = db.All(ctx, tx, db.ID, `SELECT p.id FROM project p WHERE `+cond+` ORDER BY p.id`, arg); err != nil {
@@ -159,6 +169,15 @@ func TestRightsFollowTheMatrixAndListsAgree(t *testing.T) {
 			{"custom reads runs", func() {
 				w.grant("t1", "o1a", "custom", w.custom(core.Custom{Runs: "read", StateVersions: "read-outputs"}))
 			}, "o1a", core.ReadRuns | core.ReadConfig | core.ReadOutputs, core.ReadState | core.ReadVariables | core.Comment, "o1", core.ReadProject, core.ReadProjectVarsets},
+			{"custom reads states", func() {
+				w.grant("t1", "o1a", "custom", w.custom(core.Custom{Runs: "read", StateVersions: "read"}))
+				w.grant("t2", "o1b", "custom", w.custom(core.Custom{Runs: "read", StateVersions: "none"}))
+			}, "o1a", core.ReadState, core.WriteState, "o1", core.ReadProject, core.UpdateProject},
+			{"project custom writes states", func() {
+				w.grantProject("t1", "o2", "custom", prjCustom(func(c *core.ProjectCustom) { c.Workspaces.StateVersions = "write" }))
+				w.orgAccess("t2", "manage-policies")
+			}, "o2a", core.WriteState, core.LockWorkspace, "o2", core.ReadProject, core.UpdateProject},
+			{"reads projects", func() { w.orgAccess("t1", "read-projects", "manage-modules") }, "o2a", core.ReadState, core.WriteState, "o2", core.ReadProject, core.UpdateProject},
 			{"custom applies", func() {
 				w.grant("t1", "o1a", "custom", w.custom(core.Custom{Runs: "apply", Locking: false, RunTasks: true}))
 			}, "o1a", core.ApplyRuns | core.QueuePlan | core.AttachRunTasks, core.LockWorkspace | core.ReadState | core.ReadVariables, "o1", core.ReadProject, 0},

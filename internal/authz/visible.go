@@ -26,6 +26,29 @@ func VisibleWorkspaces(s core.Subject, n int) (cond string, arg any) {
 	return fmt.Sprintf(`w.id = $%d`, n), core.ID("")
 }
 
+// ReadableStates is VisibleWorkspaces for those whose state s may read.
+func ReadableStates(s core.Subject, n int) (cond string, arg any) {
+	if s.Kind != core.UserKind && s.Kind != core.TeamKind {
+		return VisibleWorkspaces(s, n) // who sees a workspace by other means reads its state
+	}
+	const reads = `(a.access <> 'custom' OR a.custom LIKE '%"state-versions":"read"%' OR a.custom LIKE '%"state-versions":"write"%')`
+	return numbered(s, n, `(w.org_id IN (SELECT t.org_id FROM team t WHERE (t.owners OR `+readsAll()+`) AND t.id IN (MINE))
+			OR w.id IN (SELECT a.workspace_id FROM team_access a WHERE `+reads+` AND a.team_id IN (MINE))
+			OR w.project_id IN (SELECT a.project_id FROM team_project_access a WHERE `+reads+` AND a.team_id IN (MINE)))`+taken(s, "w.org_id")), s.ID
+}
+
+// readsAll is a condition that the permissions of team t let it read the state
+// of every workspace.
+func readsAll() string {
+	var words []string
+	for _, name := range core.OrgPermissions() {
+		if _, ws := core.OrgWide(core.OrgAccess{name: true}.Rights()); ws.Has(core.ReadState) {
+			words = append(words, `',' || t.org_access || ',' LIKE '%,`+name+`,%'`)
+		}
+	}
+	return "(" + strings.Join(words, " OR ") + ")"
+}
+
 // VisibleProjects is VisibleWorkspaces for project p.
 func VisibleProjects(s core.Subject, n int) (cond string, arg any) {
 	switch s.Kind {

@@ -4,8 +4,10 @@ import (
 	"archive/tar"
 	"compress/gzip"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"interlock/internal/servertest"
@@ -177,5 +179,69 @@ func TestBulkAction(t *testing.T) {
 		a.fits(path)
 	}
 	a.innocent()
+	p.innocent()
+}
+
+// A question to the explorer by keyboard alone: from an engine version to the
+// resources it wrote, narrowed, kept as a view, and taken along as a file.
+func TestExplorerQuery(t *testing.T) {
+	b := openBrowser(t)
+	s, ann := start(t)
+	ann.Org(t, "acme")
+	block := func(module, typ, name, provider string, n int) string {
+		if module != "" {
+			module = `"module":"` + module + `",`
+		}
+		keys := `{"attributes":{}}`
+		for i := 1; i < n; i++ {
+			keys += fmt.Sprintf(`,{"index_key":%d,"attributes":{}}`, i)
+		}
+		return `{` + module + `"mode":"managed","type":"` + typ + `","name":"` + name + `","provider":"provider[\"registry.terraform.io/` + provider + `\"]","instances":[` + keys + `]}`
+	}
+	for name, st := range map[string]struct {
+		engine string
+		blocks []string
+	}{
+		"network": {"1.11.4", []string{block("", "aws_vpc", "main", "hashicorp/aws", 1), block("module.subnets", "aws_subnet", "private", "hashicorp/aws", 3)}},
+		"shop":    {"1.11.4", []string{block("module.web", "aws_instance", "web", "hashicorp/aws", 4), block("", "random_pet", "name", "hashicorp/random", 1)}},
+		"legacy":  {"1.5.7", []string{block("", "aws_instance", "old", "hashicorp/aws", 2), block("", "aws_db_instance", "old", "hashicorp/aws", 1)}},
+	} {
+		ann.PutState(t, ann.Workspace(t, "acme", name, nil), 1, st.engine, `"outputs":{},"resources":[`+strings.Join(st.blocks, ",")+`]`)
+	}
+	p := b.page(t, s.URL)
+	p.signIn("ann", servertest.Password)
+	p.visit("/app/acme")
+	p.press("Explorer")
+	p.says("module.subnets.aws_subnet.private")
+	p.shot("explorer")
+	p.press("Engine versions")
+	p.press("1.5.7")
+	p.says("aws_db_instance.old")
+	if p.eval(`document.querySelector("#found").innerText.includes("aws_vpc")`) != false {
+		t.Error("a resource of another engine version is shown")
+	}
+	p.fill("#f-q", "type:aws_instance -version:1.5.*")
+	p.key("Enter", 13, "\r")
+	p.until("the one", `document.querySelectorAll("#found tbody tr").length === 1 && document.querySelector("#found").innerText.includes("module.web.aws_instance.web")`)
+	p.fill("[name=view-name]", "New instances")
+	p.key("Enter", 13, "\r")
+	p.until("the view", `document.querySelector(".chip")?.innerText.includes("New instances")`)
+	p.fill("#f-q", "planet:earth")
+	p.key("Enter", 13, "\r")
+	p.says("There is no field")
+	p.shot("explorer-refused")
+	p.press("New instances")
+	p.says("module.web.aws_instance.web")
+	got := p.eval(`(() => { const x = new XMLHttpRequest(); x.open("GET", [...document.querySelectorAll("a")].find(a => a.innerText === "Download as CSV").href, false); x.send(); return x.responseText })()`)
+	if want := "shop,Default Project,module.web.aws_instance.web,managed,aws_instance,web,web,hashicorp/aws,4,terraform,1.11.4"; !strings.Contains(fmt.Sprint(got), want) {
+		t.Errorf("the file holds %v", got)
+	}
+	p.press("Providers")
+	p.until("the providers", `document.querySelector("#found th")?.innerText === "Provider"`)
+	p.shot("explorer-providers")
+	for _, path := range []string{"/app/organizations/acme/explorer", "/app/organizations/acme/explorer?view=providers"} {
+		p.visit(path)
+		p.fits(path)
+	}
 	p.innocent()
 }

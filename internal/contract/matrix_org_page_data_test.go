@@ -10,6 +10,8 @@ var matrixOrgPageRows = []matrixRow{
 	{"GET /app/organizations/{org}/workspaces", "org.see", "", nil},
 	{"POST /app/organizations/{org}/workspaces", "org.createws", "", url.Values{"name": {"bad name"}}},
 	{"POST /app/organizations/{org}/workspaces/bulk", "org.see", "", url.Values{"action": {"lock"}}},
+	{"GET /app/organizations/{org}/explorer", "org.see", "", nil},
+	{"GET /app/organizations/{org}/explorer/csv", "org.see", "anon=401", nil},
 	{"POST /app/organizations/{org}/views", "org.see", "", url.Values{"list": {"workspaces"}, "view-name": {"mine"}, "query": {"q=a"}}},
 	{"POST /app/organizations/{org}/views/{view}/delete", "org.see", "only=none", nil},
 	{"GET /app/organizations/{org}/members", "org.see", "", nil},

@@ -14,7 +14,7 @@ func TestPagesOfSharingAndCustomAccess(t *testing.T) {
 		ws, reads := api.Workspace(t, "acme", "shop", nil), api.Workspace(t, "acme", "reads", nil)
 		const at = "/app/acme/shop"
 		eve.post("/app/organizations", "name", "eves", "email", "")
-		eve.post("/app/eves", "name", "hers")
+		eve.post("/app/organizations/eves/workspaces", "name", "hers")
 
 		// Named readers of the state.
 		ann.has(ann.get(at+"/settings"), "None is named.", `<option value="reads">`)

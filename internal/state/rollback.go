@@ -20,11 +20,13 @@ import (
 func (s *Service) Rollback(ctx context.Context, ws, to core.ID) (v Version, err error) {
 	var old Version
 	var cur *Version
+	var org core.ID
 	look := func(ctx context.Context, tx *db.Tx) error {
 		w, err := workspace.Get(ctx, tx, ws, 0)
 		if err != nil {
 			return err
 		}
+		org = w.OrgID
 		if err := mayWrite(ctx, tx, w, true); err != nil {
 			return err
 		}
@@ -79,7 +81,7 @@ func (s *Service) Rollback(ctx context.Context, ws, to core.ID) (v Version, err 
 		if v, err = insert(ctx, tx, v); err != nil {
 			return err
 		}
-		return workspace.SetState(ctx, tx, ws, v.ID)
+		return setCurrent(ctx, tx, org, v)
 	})
 	if err != nil {
 		return v, s.refused(ctx, st, err)

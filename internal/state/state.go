@@ -189,7 +189,7 @@ func Commit(ctx context.Context, tx *db.Tx, w workspace.Workspace, st Staged, ru
 	if v, err = insert(ctx, tx, v); err != nil {
 		return v, false, err
 	}
-	return v, false, workspace.SetState(ctx, tx, w.ID, v.ID)
+	return v, false, setCurrent(ctx, tx, w.OrgID, v)
 }
 
 // Quarantine keeps staged bytes that may not become the current state.

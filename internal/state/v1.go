@@ -215,7 +215,7 @@ func (s *Service) v1Delete(r *http.Request) (any, error) {
 		} else if err := audit.Add(ctx, tx, ws.OrgID, "workspace", ws.ID, "hide_state", map[string]any{"name": ws.Name}); err != nil {
 			return err
 		}
-		return workspace.SetState(ctx, tx, ws.ID, "")
+		return noCurrent(ctx, tx, ws.ID)
 	})
 	if err == nil {
 		s.Saved(id)

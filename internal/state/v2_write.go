@@ -228,7 +228,8 @@ func (s *Service) finalize(w http.ResponseWriter, r *http.Request, id core.ID) e
 		if err := v.note(ctx, tx, "upload"); err != nil {
 			return err
 		}
-		return workspace.SetState(ctx, tx, wk.ID, v.ID)
+		v.summary = st.summary
+		return setCurrent(ctx, tx, wk.OrgID, v)
 	})
 	if err != nil {
 		return s.refused(r.Context(), st, err)
