@@ -245,3 +245,45 @@ func TestExplorerQuery(t *testing.T) {
 	}
 	p.innocent()
 }
+
+// The map is a picture with a list that says the same, and leads from one
+// workspace to what is near it; the figures count what has run.
+func TestMapAndUsage(t *testing.T) {
+	b := openBrowser(t)
+	s, ann := start(t)
+	ann.Org(t, "acme")
+	ids := map[string]string{}
+	for _, n := range []string{"network", "dns", "cluster", "shop", "shop-staging", "a-workspace-with-quite-a-long-name", "monitoring", "alone"} {
+		ids[n] = ann.Workspace(t, "acme", n, nil)
+	}
+	for _, l := range [][2]string{{"network", "dns"}, {"network", "cluster"}, {"cluster", "shop"}, {"cluster", "shop-staging"}, {"shop", "monitoring"}, {"a-workspace-with-quite-a-long-name", "shop"}} {
+		ann.Do(t, "POST", "/api/v2/workspaces/"+ids[l[1]]+"/run-triggers", servertest.Doc("run-triggers", map[string]any{}, "sourceable", "workspaces", ids[l[0]])).Want(t, 201)
+	}
+	for _, l := range [][2]string{{"network", "cluster"}, {"dns", "shop"}} {
+		ann.Do(t, "POST", "/api/v2/workspaces/"+ids[l[0]]+"/relationships/remote-state-consumers", map[string]any{"data": []any{map[string]any{"type": "workspaces", "id": ids[l[1]]}}}).Want(t, 204)
+	}
+	p := b.page(t, s.URL)
+	p.signIn("ann", servertest.Password)
+	p.visit("/app/acme")
+	p.press("Map")
+	p.until("seven boxes and eight lines", `document.querySelectorAll(".graph .box").length === 7 && document.querySelectorAll(".graph .link").length === 8`)
+	p.shot("map")
+	p.eval(`document.querySelector('[aria-label="What is near dns"]').dispatchEvent(new MouseEvent("click", {bubbles: true}))`)
+	p.until("what is near dns", `document.querySelector(".graph .here") !== null && !document.querySelector(".graph").textContent.includes("alone")`)
+	p.visit("/app/organizations/acme/map?workspace=alone")
+	p.says("Nothing that you may see leads to alone or from it.")
+
+	ann.Push(t, "acme", "network", quickstart(t))
+	ann.Push(t, "acme", "dns", map[string]string{"main.tf": "resource \"terraform_data\" \"a\" {\n  input = var.nothing\n}\n"})
+	p.visit("/app/acme")
+	p.until("the failure", `document.querySelector("#failed")?.innerText.includes("dns")`)
+	p.says("Waiting for someone to confirm")
+	p.press("Usage")
+	p.says("0 applied, 1 failed, 0 others, 1 going on")
+	p.shot("usage")
+	for _, path := range []string{"/app/organizations/acme/map", "/app/organizations/acme/usage"} {
+		p.visit(path)
+		p.fits(path)
+	}
+	p.innocent()
+}

@@ -52,6 +52,7 @@ var orgGrid = map[string]string{
 	"org.people":    everyMember,
 	"org.see":       everyMember + " RT", // a run's engine asks for the entitlements before it begins
 	"org.update":    "OO",
+	"org.seeall":    "OO OT TO MW MJ RW RJ MP PO",
 	"org.delete":    "OO",
 	"org.policy":    "OO", // retention
 	"org.createws":  "OO OT TO MW MJ",

@@ -35,6 +35,8 @@ func (s *Service) Routes(rt *web.Router) {
 	rt.Page("GET /app/organizations/{org}/workspaces", s.pageList)
 	rt.Page("POST /app/organizations/{org}/workspaces", s.pageCreate)
 	rt.Page("POST /app/organizations/{org}/workspaces/bulk", s.pageBulk)
+	rt.Page("GET /app/organizations/{org}/map", s.pageMap)
+	rt.Page("GET /app/organizations/{org}/usage", s.pageUsage)
 }
 
 // A place is the organization that a page is of, and what the reader may do

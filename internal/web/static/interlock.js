@@ -49,6 +49,12 @@
     if (polled && (document.hidden || e.detail.elt.contains(document.activeElement) || e.detail.elt.querySelector("input:checked"))) e.preventDefault();
   });
 
+  // Where the tabs do not fit, the present one is in sight.
+  for (const tab of document.querySelectorAll(".tabs [aria-current]")) {
+    const bar = tab.parentElement;
+    if (bar.scrollWidth > bar.clientWidth) bar.scrollLeft = tab.offsetLeft - bar.offsetLeft - 40;
+  }
+
   // One box marks all boxes of its name in the table.
   function offerAll(root) {
     for (const all of root.querySelectorAll("[data-all]")) all.hidden = false;
