@@ -12,6 +12,8 @@ var matrixOrgPageRows = []matrixRow{
 	{"POST /app/organizations/{org}/workspaces/bulk", "org.see", "", url.Values{"action": {"lock"}}},
 	{"GET /app/organizations/{org}/explorer", "org.see", "", nil},
 	{"GET /app/organizations/{org}/explorer/csv", "org.see", "anon=401", nil},
+	{"GET /api/v2/organizations/{org}/explorer", "org.people", "query=type=workspaces", nil},
+	{"GET /api/v2/organizations/{org}/explorer/export/csv", "org.people", "query=type=modules", nil},
 	{"GET /app/organizations/{org}/map", "org.see", "", nil},
 	{"GET /app/organizations/{org}/usage", "org.seeall", "", nil},
 	{"POST /app/organizations/{org}/views", "org.see", "", url.Values{"list": {"workspaces"}, "view-name": {"mine"}, "query": {"q=a"}}},

@@ -6,6 +6,7 @@ package explorer
 
 import (
 	"context"
+	"net/http"
 	"strings"
 
 	"interlock/internal/account"
@@ -26,6 +27,8 @@ type Service struct {
 func (s *Service) Routes(rt *web.Router) {
 	rt.Page("GET /app/organizations/{org}/explorer", s.pageExplorer)
 	rt.Stream("GET /app/organizations/{org}/explorer/csv", s.pageCSV)
+	rt.V2("GET /api/v2/organizations/{org}/explorer", http.StatusOK, s.v2Explorer)
+	rt.V2Raw("GET /api/v2/organizations/{org}/explorer/export/csv", s.v2CSV)
 }
 
 // The kinds of rows that can be asked for.

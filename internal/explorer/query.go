@@ -109,9 +109,14 @@ func (w *where) add(cond string, args ...any) { w.conds = append(w.conds, w.put(
 
 func (w *where) String() string { return strings.Join(w.conds, " AND ") }
 
+// plain writes a value so that LIKE takes it as it is.
+func plain(v string) string {
+	return strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(v)
+}
+
 // like writes a value with * as a pattern.
 func like(v string) string {
-	return strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`, `*`, `%`).Replace(v)
+	return strings.ReplaceAll(plain(v), `*`, `%`)
 }
 
 // condition is a term in SQL. A whole value is compared by an index where there
