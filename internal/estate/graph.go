@@ -49,14 +49,16 @@ func (s *Service) links(ctx context.Context, org core.ID, m *mapOf) error {
 	return s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
 		visible, arg := authz.VisibleWorkspaces(authz.Subject(ctx), 2)
 		seen := `(SELECT w.id FROM workspace w WHERE w.org_id = $1 AND ` + visible + `)`
+		// The ids are hidden in expressions, so that the links are not looked for
+		// between each two workspaces that the reader sees.
 		scan := func(r db.Row) (l link, err error) { return l, r.Scan(&l.From, &l.To) }
 		triggers, err := db.All(ctx, tx, scan, `SELECT a.name, b.name FROM run_trigger t JOIN workspace a ON a.id = t.source_id JOIN workspace b ON b.id = t.workspace_id
-			WHERE a.org_id = $1 AND a.id IN `+seen+` AND b.id IN `+seen+` ORDER BY a.name_key, b.name_key LIMIT $3`, org, arg, maxLinks+1)
+			WHERE a.org_id = $1 AND a.id || '' IN `+seen+` AND b.id || '' IN `+seen+` ORDER BY a.name_key, b.name_key LIMIT $3`, org, arg, maxLinks+1)
 		if err != nil {
 			return err
 		}
 		shares, err := db.All(ctx, tx, scan, `SELECT a.name, b.name FROM remote_state_consumer c JOIN workspace a ON a.id = c.workspace_id JOIN workspace b ON b.id = c.consumer_id
-			WHERE a.org_id = $1 AND a.share_all = false AND a.share_project = false AND a.id IN `+seen+` AND b.id IN `+seen+` ORDER BY a.name_key, b.name_key LIMIT $3`, org, arg, maxLinks+1)
+			WHERE a.org_id = $1 AND a.share_all = false AND a.share_project = false AND a.id || '' IN `+seen+` AND b.id || '' IN `+seen+` ORDER BY a.name_key, b.name_key LIMIT $3`, org, arg, maxLinks+1)
 		if err != nil {
 			return err
 		}

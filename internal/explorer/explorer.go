@@ -84,10 +84,15 @@ func (s *Service) Ask(ctx context.Context, org string, a Asked, limit, offset in
 		}
 		readable, arg := authz.ReadableStates(authz.Subject(ctx), 2)
 		w := &where{conds: []string{`w.org_id = $1`, readable}, args: []any{o.ID, arg}}
-		if a.Kind != Engines {
+		switch {
+		case groups()[a.Kind] != "":
+			w.grouped(ts)
+		case a.Kind == Engines:
+			w.terms(ts, true)
+		default:
 			w.conds = append(w.conds, `i.org_id = $1`)
+			w.terms(ts, false)
 		}
-		w.terms(ts, a.Kind == Engines)
 		n := len(w.args)
 		page := ` LIMIT ` + db.In(n+1, 1) + ` OFFSET ` + db.In(n+2, 1)
 		args := append(w.args, limit, offset)
@@ -99,14 +104,33 @@ func (s *Service) Ask(ctx context.Context, org string, a Asked, limit, offset in
 			rows, err = db.All(ctx, tx, scanEngine, `SELECT w.engine, sv.engine_version, count(*)`+fromWorkspace+` WHERE `+w.String()+
 				` GROUP BY w.engine, sv.engine_version ORDER BY w.engine, sv.engine_version DESC`+page, args...)
 		case column != "":
-			rows, err = db.All(ctx, tx, scanGroup, `SELECT `+column+`, sum(i.instances), count(DISTINCT i.workspace_id)`+fromStock+` WHERE `+w.String()+
-				` GROUP BY `+column+` ORDER BY 3 DESC, 1`+page, args...)
+			rows, err = db.All(ctx, tx, scanGroup, `SELECT x.k, CAST(sum(x.n) AS bigint), count(*) FROM (SELECT `+column+` AS k, sum(i.instances) AS n FROM inventory i
+				WHERE `+w.String()+` GROUP BY `+column+`, i.workspace_id) x GROUP BY x.k ORDER BY 3 DESC, 1`+page, args...)
 		default:
 			err = core.Errorf(core.Malformed, "there is no such view")
 		}
 		return err
 	})
 	return rows, err
+}
+
+// grouped turns conditions on workspaces into one on their inventory, which is
+// then read by its index alone: the workspaces are found once beforehand. The
+// id is hidden in an expression, lest each of them be looked up by itself.
+func (w *where) grouped(ts []term) {
+	var stock []string
+	for _, t := range ts {
+		c := t.condition(w)
+		if t.not {
+			c = `NOT (` + c + `)`
+		}
+		if t.field == "" || fields()[t.field].stock {
+			stock = append(stock, c)
+		} else {
+			w.conds = append(w.conds, c)
+		}
+	}
+	w.conds = append([]string{`i.org_id = $1`, `i.workspace_id || '' IN (SELECT w.id` + fromWorkspace + ` WHERE ` + w.String() + `)`}, stock...)
 }
 
 // terms adds what a query asks for. About workspaces, what is asked of

@@ -13,10 +13,10 @@ CREATE TABLE inventory (
   instances    bigint NOT NULL,
   PRIMARY KEY (workspace_id, place)
 );
-CREATE INDEX inventory_type ON inventory (org_id, type, address, workspace_id);
+CREATE INDEX inventory_type ON inventory (org_id, type, address, workspace_id, instances);
 CREATE INDEX inventory_name ON inventory (org_id, name);
-CREATE INDEX inventory_provider ON inventory (org_id, provider, workspace_id);
-CREATE INDEX inventory_module ON inventory (org_id, module, workspace_id);
+CREATE INDEX inventory_provider ON inventory (org_id, provider, workspace_id, instances);
+CREATE INDEX inventory_module ON inventory (org_id, module, workspace_id, instances);
 -- Of which state the rows of a workspace are.
 CREATE TABLE inventory_head (
   workspace_id text PRIMARY KEY REFERENCES workspace (id) ON DELETE CASCADE,
