@@ -163,9 +163,9 @@ func TestRunOnThePages(t *testing.T) {
 		t.Error("a token is shown twice")
 	}
 	p.shot("account")
-	p.visit("/app/ann")
+	p.visit("/app/organizations/ann/workspaces")
 	p.fill("#f-q", "no such thing")
-	p.says("No workspace is called like that.")
+	p.says("No workspace here is like that.")
 	p.fill("#f-q", "sho")
 	p.says("shop")
 	p.shot("workspaces")
