@@ -446,6 +446,7 @@ func (s *Server) serve(ctx context.Context, ready func(*Server)) error {
 	}
 	log("sandbox of runs: "+s.exec.Sandbox().Name(), "note", s.exec.Sandbox().Note())
 	ready(s)
+	go settle(ctx)
 
 	var err error
 	select {

@@ -293,6 +293,9 @@ func (r *Runner) recover(ctx context.Context) {
 			r.ended = err
 			return
 		}
+		if ctx.Err() != nil {
+			return // the next start does it
+		}
 		slog.ErrorContext(ctx, "recover phases of the last start", "err", err)
 		pause(ctx, time.Second)
 	}
