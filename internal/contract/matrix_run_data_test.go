@@ -44,6 +44,7 @@ var matrixRunRows = []matrixRow{
 	{"GET /api/v1/terraform/state", "anyAU", "", nil},
 	{"GET /api/v1/terraform/state/{username}/{name}", "ws.state", "", nil},
 	{"PUT /api/v1/terraform/state/{username}/{name}", "ws.writestate", "skip=RT", attrs{"version": 4, "serial": 0, "lineage": "other"}},
+	{"POST /api/v1/terraform/state/{username}/{name}/rollback", "ws.writestate", "skip=RT", nil},
 	{"DELETE /api/v1/terraform/state/{username}/{name}", "ws.hidestate", "fresh=workspace", nil},
 
 	{"POST /api/v1/environments/{username}/{name}/plan", "ws.plan", "only=P", attrs{"destroy": true}},

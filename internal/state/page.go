@@ -100,7 +100,11 @@ func (s *Service) pageRollback(r *http.Request) (web.Answer, error) {
 		}
 	}
 	if err == nil {
-		v, err = s.Rollback(r.Context(), w.ID, v.ID)
+		back := s.Rollback
+		if r.PostFormValue("serial") == "keep" {
+			back = s.Return
+		}
+		v, err = back(r.Context(), w.ID, v.ID)
 	}
 	if ui.Typo(err) {
 		return s.showPage(r, http.StatusConflict, core.Message(err))

@@ -91,7 +91,9 @@ func (s *Service) Rollback(ctx context.Context, ws, to core.ID) (v Version, err 
 }
 
 func (s *Service) v2Rollback(w http.ResponseWriter, r *http.Request) error {
-	var in struct{}
+	var in struct {
+		Keep bool `json:"keep-serial"` // ours: the version itself, as in 2017
+	}
 	rels, err := jsonapi.Decode(http.MaxBytesReader(w, r.Body, 1<<20), "state-versions", &in)
 	if err != nil {
 		return err
@@ -100,7 +102,11 @@ func (s *Service) v2Rollback(w http.ResponseWriter, r *http.Request) error {
 	if to == "" {
 		return core.Errorf(core.Invalid, "can't be blank").InField("rollback-state-version")
 	}
-	v, err := s.Rollback(r.Context(), core.ID(r.PathValue("workspace")), to)
+	back := s.Rollback
+	if in.Keep {
+		back = s.Return
+	}
+	v, err := back(r.Context(), core.ID(r.PathValue("workspace")), to)
 	if err != nil {
 		return err
 	}

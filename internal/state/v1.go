@@ -22,6 +22,7 @@ func (s *Service) v1Routes(rt *web.Router) {
 	rt.V1Raw("GET /api/v1/terraform/state/{username}/{name}", s.v1Get)
 	rt.V1Raw("PUT /api/v1/terraform/state/{username}/{name}", s.v1Put)
 	rt.V1("DELETE /api/v1/terraform/state/{username}/{name}", s.v1Delete)
+	rt.V1("POST /api/v1/terraform/state/{username}/{name}/rollback", s.v1Rollback)
 }
 
 // v1Page is the number of states on a page of the 2017 list.
