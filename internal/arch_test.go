@@ -118,7 +118,7 @@ var owners = map[string]string{
 	"team_project_access": "workspace",
 	"agent_pool":          "agentpool", "agent": "agentpool", "audit_event": "audit", "audit_head": "audit", "audit_checkpoint": "audit", "audit_key": "audit", "agent_pool_scope": "agentpool",
 	"variable": "variable", "variable_event": "variable", "config_version": "config", "state_version": "state",
-	"varset": "variable", "varset_target": "variable", "varset_variable": "variable", "ssh_key": "sshkey", "run_trigger": "runtrigger", "run_trigger_due": "runtrigger",
+	"varset": "variable", "varset_target": "variable", "varset_variable": "variable", "ssh_key": "sshkey", "run_trigger": "runtrigger", "run_trigger_due": "runtrigger", "module_link": "runtrigger",
 	"tag": "workspace", "tag_binding": "workspace", "reserved_tag_key": "workspace", "remote_state_consumer": "workspace",
 	"run": "run", "phase": "run", "log_chunk": "run", "run_event": "run", "comment": "run", "schema_migration": "db",
 	"oauth_client": "vcs", "oauth_client_project": "vcs", "oauth_token": "vcs", "vcs_repository": "vcs", "vcs_event": "vcs", "vcs_outcome": "vcs", "vcs_pull": "vcs", "vcs_delivery": "vcs",

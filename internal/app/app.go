@@ -302,6 +302,7 @@ func (s *Server) wire(ctx context.Context) error {
 	}
 
 	modules := &registry.Service{DB: s.db, Blobs: s.blobs, Signer: s.signer, Dir: filepath.Join(s.cfg.DataDir, "registry")}
+	modules.Published, modules.Wake = append(modules.Published, triggers.Published), append(modules.Wake, triggers.Queue)
 	if err := modules.Prepare(); err != nil {
 		return err
 	}

@@ -19,6 +19,9 @@ var matrixOtherRows = []matrixRow{
 	{"POST /api/v2/notification-configurations/{notification}/actions/enable", "ws.notify", "", nil},
 
 	{"GET /api/v2/workspaces/{workspace}/run-triggers", "ws.runs", "query=filter[run-trigger][type]=inbound", nil},
+	{"GET /api/v2/workspaces/{workspace}/module-links", "ws.runs", "", nil},
+	{"POST /api/v2/workspaces/{workspace}/module-links", "ws.settings", "", d("module-links", attrs{"module": "none"})},
+	{"DELETE /api/v2/workspaces/{workspace}/module-links/{link}", "ws.settings", "only=none", nil},
 	{"GET /api/v2/workspaces/{workspace}/engine-versions", "ws.runs", "", nil},
 	{"GET /api/v2/organizations/{org}/engine-default", "org.see", "only=none", nil},
 	{"PUT /api/v2/organizations/{org}/engine-default", "org.update", "", d("engine-defaults", attrs{"engine": "pulumi"})},
@@ -158,6 +161,8 @@ var matrixPageRows = []matrixRow{
 	{"GET /app/{org}/{workspace}/states/{state}/download", "ws.state", "workspace=name anon=401", nil},
 	{"POST /app/{org}/{workspace}/lock", "ws.lock", "workspace=name", nil},
 	{"POST /app/{org}/{workspace}/unlock", "ws.lock", "workspace=name", nil},
+	{"POST /app/{org}/{workspace}/run-triggers/modules", "ws.settings", "workspace=name", url.Values{"module": {"none"}}},
+	{"POST /app/{org}/{workspace}/run-triggers/modules/delete", "ws.settings", "workspace=name only=none", nil},
 	{"GET /app/{org}/{workspace}/engine", "ws.runs", "workspace=name", nil},
 	{"POST /app/{org}/{workspace}/engine/try", "ws.plan", "workspace=name", url.Values{"version": {"no version"}}},
 	{"POST /app/{org}/{workspace}/engine/use", "ws.settings", "workspace=name", url.Values{"version": {"no version"}}},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"log/slog"
 	"net/http"
 	"os"
 
@@ -90,9 +91,21 @@ func (s *Service) receiveModule(w http.ResponseWriter, r *http.Request, id core.
 		if err != nil {
 			return err
 		}
+		for _, f := range s.Published {
+			if err := f(ctx, tx, v.ModuleID, v.Version); err != nil {
+				return err
+			}
+		}
 		return audit.Add(ctx, tx, org, "registry_module_version", id, "upload", map[string]any{"version": v.Version, "sha256": info.SHA256})
 	})
 	s.settled(ctx, err, object, v.Object)
+	if err == nil {
+		for _, f := range s.Wake {
+			if werr := f(context.WithoutCancel(ctx)); werr != nil {
+				slog.WarnContext(ctx, "after a module was published", "module", v.ModuleID, "err", werr)
+			}
+		}
+	}
 	return err
 }
 

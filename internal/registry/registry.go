@@ -31,6 +31,11 @@ type Service struct {
 	Signer *web.Signer
 	Dir    string // for archives that are being looked at; emptied at start
 
+	// Published hear of a version of a module that can be had from now on, in its
+	// transaction; Wake is called after that.
+	Published []func(ctx context.Context, tx *db.Tx, module core.ID, version string) error
+	Wake      []func(context.Context) error
+
 	looking sync.Mutex // one archive at a time takes disk and processor
 }
 

@@ -19,6 +19,24 @@ func (s *Service) pages(rt *web.Router) {
 	rt.Page("GET "+at, func(r *http.Request) (web.Answer, error) { return s.page(r, 0, ui.Form{}) })
 	rt.Page("POST "+at, s.pageCreate)
 	rt.Page("POST "+at+"/delete", s.pageDelete)
+	rt.Page("POST "+at+"/modules", func(r *http.Request) (web.Answer, error) {
+		w, err := s.workspaceOf(r)
+		if err != nil {
+			return web.Answer{}, err
+		}
+		_, err = s.AddLink(r.Context(), w.ID, r.PostFormValue("module"))
+		if ui.Typo(err) {
+			return s.page(r, http.StatusUnprocessableEntity, ui.Refused(r.PostForm, err))
+		}
+		return web.Answer{Goto: path(w)}, err
+	})
+	rt.Page("POST "+at+"/modules/delete", func(r *http.Request) (web.Answer, error) {
+		w, err := s.workspaceOf(r)
+		if err != nil {
+			return web.Answer{}, err
+		}
+		return web.Answer{Goto: path(w)}, s.DropLink(r.Context(), w.ID, core.ID(r.PostFormValue("link")))
+	})
 }
 
 func (s *Service) workspaceOf(r *http.Request) (w workspace.View, err error) {
@@ -51,7 +69,11 @@ func (s *Service) page(r *http.Request, code int, f ui.Form) (web.Answer, error)
 		return web.Answer{}, err
 	}
 	out, _, err := s.List(r.Context(), w.ID, false, all)
-	return web.Answer{Page: page(w, in, out, f), Status: code}, err
+	if err != nil {
+		return web.Answer{}, err
+	}
+	links, err := s.Links(r.Context(), w.ID)
+	return web.Answer{Page: page(w, in, out, links, f), Status: code}, err
 }
 
 // pageCreate adds the workspace that was named as a source.

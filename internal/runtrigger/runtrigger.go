@@ -4,6 +4,7 @@ package runtrigger
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -167,7 +168,7 @@ func (s *Service) Queue(ctx context.Context) error {
 			slog.Warn("queue a triggered run", "run", d.run, "trigger", d.trigger, "err", qerr)
 		}
 	}
-	return err
+	return errors.Join(err, s.queueLinks(ctx))
 }
 
 func (s *Service) queue(ctx context.Context, source, trigger core.ID) error {

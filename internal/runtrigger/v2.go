@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 
+	"interlock/internal/authz"
 	"interlock/internal/core"
 	"interlock/internal/db"
 	"interlock/internal/jsonapi"
@@ -20,6 +21,32 @@ func (s *Service) Routes(rt *web.Router) {
 	rt.V2("DELETE /api/v2/run-triggers/{trigger}", 204, func(r *http.Request) (*jsonapi.Doc, error) {
 		return nil, s.Delete(r.Context(), core.ID(r.PathValue("trigger")))
 	})
+	// Links to modules are ours.
+	const links = "/api/v2/workspaces/{workspace}/module-links"
+	rt.V2("GET "+links, 200, func(r *http.Request) (*jsonapi.Doc, error) {
+		ls, err := s.Links(r.Context(), core.ID(r.PathValue("workspace")))
+		return jsonapi.List(ls, linkResource), err
+	})
+	rt.V2("POST "+links, 201, func(r *http.Request) (*jsonapi.Doc, error) {
+		ws := core.ID(r.PathValue("workspace"))
+		// The right comes before what is wrong with the input.
+		if err := s.DB.View(r.Context(), func(ctx context.Context, tx *db.Tx) error {
+			return authz.Workspace(ctx, tx, ws, core.ChangeSettings)
+		}); err != nil {
+			return nil, err
+		}
+		var in struct {
+			Module string `json:"module"`
+		}
+		if _, err := jsonapi.Decode(r.Body, "module-links", &in); err != nil {
+			return nil, err
+		}
+		l, err := s.AddLink(r.Context(), ws, in.Module)
+		return jsonapi.One(linkResource(l)), err
+	})
+	rt.V2("DELETE "+links+"/{link}", 204, func(r *http.Request) (*jsonapi.Doc, error) {
+		return nil, s.DropLink(r.Context(), core.ID(r.PathValue("workspace")), core.ID(r.PathValue("link")))
+	})
 }
 
 func resource(t Trigger) jsonapi.Resource {
@@ -27,6 +54,11 @@ func resource(t Trigger) jsonapi.Resource {
 		Attributes:    map[string]any{"workspace-name": t.WorkspaceName, "sourceable-name": t.SourceName, "created-at": t.CreatedAt},
 		Relationships: map[string]jsonapi.Rel{"workspace": jsonapi.To("workspaces", t.WorkspaceID), "sourceable": jsonapi.To("workspaces", t.SourceID)},
 		Links:         map[string]any{"self": "/api/v2/run-triggers/" + string(t.ID)}}
+}
+
+func linkResource(l Link) jsonapi.Resource {
+	return jsonapi.Resource{ID: string(l.ID), Type: "module-links", Attributes: map[string]any{"module": l.Module, "created-at": l.CreatedAt},
+		Relationships: map[string]jsonapi.Rel{"workspace": jsonapi.To("workspaces", l.WorkspaceID), "registry-module": jsonapi.To("registry-modules", l.ModuleID)}}
 }
 
 // included makes the workspaces of triggers that the caller asked for and sees.
