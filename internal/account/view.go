@@ -8,6 +8,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"interlock/internal/audit"
 	"interlock/internal/authz"
 	"interlock/internal/core"
 	"interlock/internal/db"
@@ -82,10 +83,14 @@ func (s *Service) SaveView(ctx context.Context, org, page, name, query string, s
 		if n >= maxViews {
 			return core.Errorf(core.Invalid, "cannot be kept: there are %d views already, which is the most", maxViews).InField("view-name")
 		}
+		id := core.NewID("view")
 		_, err = tx.Exec(ctx, `INSERT INTO saved_view (id, org_id, user_id, page, name, name_key, query, created_by, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 			ON CONFLICT (org_id, user_id, page, name_key) DO UPDATE SET name = excluded.name, query = excluded.query, created_by = excluded.created_by, created_at = excluded.created_at`,
-			core.NewID("view"), o.ID, owner, page, name, strings.ToLower(name), kept, authz.Subject(ctx).User(), tx.Now())
-		return err
+			id, o.ID, owner, page, name, strings.ToLower(name), kept, authz.Subject(ctx).User(), tx.Now())
+		if err != nil {
+			return err
+		}
+		return audit.Add(ctx, tx, o.ID, "saved_view", id, "create", map[string]any{"name": name, "page": page, "shared": owner == ""})
 	})
 }
 
@@ -122,8 +127,10 @@ func (s *Service) DeleteView(ctx context.Context, org string, id core.ID) (page 
 			}
 		}
 		page = v.Page
-		_, err = tx.Exec(ctx, `DELETE FROM saved_view WHERE id = $1`, id)
-		return err
+		if _, err = tx.Exec(ctx, `DELETE FROM saved_view WHERE id = $1`, id); err != nil {
+			return err
+		}
+		return audit.Add(ctx, tx, o.ID, "saved_view", id, "destroy", map[string]any{"page": page, "shared": v.Shared()})
 	})
 	return page, err
 }

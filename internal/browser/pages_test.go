@@ -195,6 +195,7 @@ func TestPagesRunNobodysScript(t *testing.T) {
 	bad := func(mark string) string {
 		return strings.ReplaceAll(strings.Join(probes, " "), "MARK", mark)
 	}
+	p.visit("/app/organizations/ann/workspaces")
 	p.fill("[name=name]", "probe")
 	p.fill("[name=description]", bad("description"))
 	p.press("Create workspace")
@@ -263,6 +264,7 @@ func TestPagesWithoutScripts(t *testing.T) {
 	p := b.page(t, s.URL)
 	p.call("Emulation.setScriptExecutionDisabled", map[string]any{"value": true})
 	p.signIn("ann", servertest.Password)
+	p.visit("/app/organizations/ann/workspaces")
 	p.fill("[name=name]", "plain")
 	p.press("Create workspace")
 	p.says("This workspace has no configuration yet")

@@ -114,7 +114,7 @@ var proofs = map[string]proof{
 	"POST /app/account/tokens":                                       {body: url.Values{"description": {"x"}, "expires": {"30"}}},
 	"POST /app/account/revoke":                                       {options: "fresh=mytoken", body: url.Values{"token": {"{mytoken}"}}},
 	"POST /app/account/two-factor/begin":                             {body: url.Values{"password": {servertest.Password}}},
-	"POST /app/{org}":                                                {body: url.Values{"name": {"page-{n}"}, "project": {"{project}"}}},
+	"POST /app/organizations/{org}/workspaces":                       {body: url.Values{"name": {"page-{n}"}, "project": {"{project}"}, "engine": {"terraform"}}},
 	"POST /app/{org}/{workspace}/variables":                          {options: page, body: url.Values{"key": {"key{n}"}, "category": {"terraform"}}},
 	"POST /app/{org}/{workspace}/variables/{var}":                    {options: page + "fresh=var", body: url.Values{"key": {"key{n}"}, "category": {"terraform"}}},
 	"POST /app/{org}/{workspace}/lock":                               {options: page, before: opened},
@@ -148,6 +148,14 @@ var proofs = map[string]proof{
 // fails there.
 var unproven = map[string]string{
 	"POST /app/{org}/{workspace}/settings":                                   "the same service call as in v2",
+	"POST /api/v1/terraform/state/{username}/{name}/rollback":                "TestStateHistoryGoesBack",
+	"POST /api/v2/workspaces/{workspace}/module-links":                       "TestAModuleVersionQueuesRuns",
+	"DELETE /api/v2/workspaces/{workspace}/module-links/{link}":              "TestAModuleVersionQueuesRuns",
+	"POST /app/{org}/{workspace}/run-triggers/modules":                       "the same service call as in v2",
+	"POST /app/{org}/{workspace}/run-triggers/modules/delete":                "the same service call as in v2",
+	"POST /app/organizations/{org}/upload/start":                             "an archive goes with it; TestPagesOfTheFirstRun",
+	"POST /app/organizations/{org}/workspaces/bulk":                          "the same service calls as in v2; TestPagesOfManyWorkspaces",
+	"POST /app/organizations/{org}/views/{view}/delete":                      "TestPagesOfManyWorkspaces",
 	"POST /api/v2/notification-configurations/{notification}/actions/verify": "needs a receiver; TestV2Notifications",
 	"POST /api/v2/notification-configurations/{notification}/actions/enable": "needs a receiver; TestV2Notifications",
 	"POST /app/{org}/{workspace}/notifications/{notification}/verify":        "the same service call as in v2",

@@ -19,6 +19,7 @@ var unnoted = map[string]string{
 	"phase UPDATE":          "documents that are made of a plan when somebody asks; what a run does is noted",
 	"vcs_delivery INSERT":   "a webhook that was heard; what comes of it is noted with the run",
 	"vcs_repository UPDATE": "when it is looked at next",
+	"login_code UPDATE":     "that a code of the CLI's was spent; the token that comes of it is noted",
 	"login_step INSERT":     "half a sign-in; a whole one is noted",
 	"login_step UPDATE":     "half a sign-in",
 	"login_step DELETE":     "half a sign-in",
