@@ -13,6 +13,7 @@ import (
 	"github.com/pquerna/otp/totp"
 
 	"interlock/internal/audit"
+	"interlock/internal/authz"
 	"interlock/internal/core"
 	"interlock/internal/db"
 	"interlock/internal/secret"
@@ -279,6 +280,30 @@ func (s *Service) withFactor(ctx context.Context, code string, on bool, f func(c
 
 func errCode() error {
 	return core.Errorf(core.Invalid, "is wrong, too old or was used already; enter the one that the app shows now").InField("code")
+}
+
+// SpendCode spends a code of the second factor of the user who speaks, in tx:
+// it counts only if tx ends well, and never again after that.
+func (s *Service) SpendCode(ctx context.Context, tx *db.Tx, code string) error {
+	user := authz.Subject(ctx).User()
+	if user == "" {
+		return core.Errorf(core.Forbidden, "only a person can show a code of their second factor")
+	}
+	f, err := loadFactor(ctx, tx, user)
+	if err != nil {
+		return err
+	}
+	if !f.On {
+		return core.Errorf(core.Conflict, "you have no second factor here yet: set one up under Account, Second factor, and come back with a code of it")
+	}
+	if !s.logins.allowCode(string(user)) {
+		return core.Errorf(core.TooMany, "too many tries; wait a minute and try again")
+	}
+	ok, err := s.passes(ctx, tx, user, f, code)
+	if err == nil && !ok {
+		err = errCode()
+	}
+	return err
 }
 
 // needsCode reports whether a user has a second factor.

@@ -31,6 +31,7 @@ import (
 	"interlock/internal/estate"
 	"interlock/internal/executor"
 	"interlock/internal/explorer"
+	"interlock/internal/guard"
 	"interlock/internal/jobs"
 	"interlock/internal/login"
 	"interlock/internal/moduletest"
@@ -279,6 +280,9 @@ func (s *Server) wire(ctx context.Context) error {
 	destroyer := &autodestroy.Service{DB: s.db, Runs: s.runs, Tell: s.notify.TellOf}
 	s.runs.Told = append(s.runs.Told, destroyer.Told)
 	s.runs.AfterApplied = append(s.runs.AfterApplied, destroyer.Sweep)
+	guards := &guard.Service{DB: s.db, Accounts: s.accounts, Runs: s.runs, Tell: s.notify.TellOf}
+	s.runs.Gates = append(s.runs.Gates, guards.Gate())
+	s.runs.Panels = append(s.runs.Panels, guards.Panel)
 	planner := &schedule.Service{DB: s.db, Runs: s.runs}
 	engines := &upgrade.Service{DB: s.db, Runs: s.runs, Workspaces: s.workspaces, Installed: s.catalog.Installed}
 	s.workspaces.OrgEngine = func(ctx context.Context, tx *db.Tx, org core.ID) (string, string, error) {
@@ -290,7 +294,7 @@ func (s *Server) wire(ctx context.Context) error {
 	}
 	drifts := &drift.Service{DB: s.db, Bus: s.bus, Runs: s.runs, Workspaces: s.workspaces, Found: []func(context.Context, *db.Tx, drift.Assessment, *drift.Assessment) error{s.assessed}}
 	s.drifts = drifts
-	s.runs.Sweeps = append(s.runs.Sweeps, triggers.Queue, destroyer.Sweep, planner.Sweep, drifts.Sweep)
+	s.runs.Sweeps = append(s.runs.Sweeps, triggers.Queue, destroyer.Sweep, planner.Sweep, drifts.Sweep, guards.Sweep)
 
 	site := &admin.Service{DB: s.db, Accounts: s.accounts, Workspaces: s.workspaces, Runs: s.runs, Installed: s.catalog.Installed,
 		LookAgain: func() { s.bus.Publish(run.DispatchTopic) }}
@@ -325,7 +329,7 @@ func (s *Server) wire(ctx context.Context) error {
 		&login.Service{DB: s.db, Box: s.box, Accounts: s.accounts}, doors,
 		modules, tests,
 		pools, &runner.Gate{Runs: s.runs, Configs: s.configs, States: s.states, SSHKey: keys.OfWorkspace, Bus: s.bus, Pools: pools, Mirror: s.agentMirror(mirrored)},
-		mirrored, keys, triggers, planner, drifts, engines, s.vcs,
+		mirrored, keys, triggers, guards, planner, drifts, engines, s.vcs,
 		&explorer.Service{DB: s.db, Accounts: s.accounts},
 		&estate.Service{DB: s.db, Accounts: s.accounts, Workspaces: s.workspaces, Configs: s.configs, Runs: s.runs, Base: s.URL},
 		site, web.Static{}, s.metrics, health{s}, newMeta(s.cfg.IPRanges),

@@ -67,7 +67,7 @@ const (
 func triggers() []string {
 	return []string{RunCreated, RunPlanning, RunNeedsAttention, RunApplying, RunCompleted, RunErrored, RunConfirmed, RunDiscarded,
 		"assessment:drifted", "assessment:check_failure", "assessment:failed",
-		"workspace:auto_destroy_reminder", "workspace:auto_destroy_run_results", "team:change_request", "change_request:created", "stack:created"}
+		"workspace:auto_destroy_reminder", "workspace:auto_destroy_run_results", "workspace:break_glass", "team:change_request", "change_request:created", "stack:created"}
 }
 
 // Bounds of a notification.

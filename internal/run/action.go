@@ -9,6 +9,7 @@ import (
 	"interlock/internal/core"
 	"interlock/internal/db"
 	"interlock/internal/fault"
+	"interlock/internal/secret"
 	"interlock/internal/workspace"
 )
 
@@ -54,8 +55,29 @@ func (s *Service) act(ctx context.Context, id core.ID, want core.Right, comment 
 
 // Confirm says yes to a plan: exactly that plan is applied.
 func (s *Service) Confirm(ctx context.Context, id core.ID, comment string) error {
+	return s.ConfirmWith(ctx, id, comment, "")
+}
+
+// ConfirmWith is Confirm with a code, where a gate asks for one: it is handed
+// to the engine that applies, and to nobody else.
+func (s *Service) ConfirmWith(ctx context.Context, id core.ID, comment string, code secret.Text) error {
 	return s.act(ctx, id, core.ApplyRuns, comment, func(ctx context.Context, tx *db.Tx, v *View) error {
 		if err := confirmable(*v); err != nil {
+			return err
+		}
+		if err := s.takeCode(ctx, tx, v.Run, ApplyPhase, code); err != nil {
+			return err
+		}
+		var waived []Obstacle
+		for _, o := range v.Obstacles {
+			if o.Waived {
+				waived = append(waived, o)
+			}
+		}
+		if err := s.passed(ctx, tx, v.Run, waived); err != nil {
+			return err
+		}
+		if err := s.hold(ctx, tx, &v.Run, false); err != nil {
 			return err
 		}
 		if v.SavePlan {
@@ -148,7 +170,7 @@ func (s *Service) ForceCancel(ctx context.Context, id core.ID, comment string) e
 func (s *Service) ForceExecute(ctx context.Context, id core.ID) error {
 	var gone []Run
 	err := s.act(ctx, id, core.ApplyRuns|core.LockWorkspace, "", func(ctx context.Context, tx *db.Tx, v *View) error {
-		if v.Status != core.Pending || v.Workspace.Lock.Kind != "run" {
+		if v.Status != core.Pending || !v.queued() || v.Workspace.Lock.Kind != "run" {
 			return core.Errorf(core.Forbidden, "only a pending run whose workspace is locked by another run can be force-executed")
 		}
 		holder, err := load(ctx, tx, v.Workspace.Lock.ID)

@@ -60,7 +60,7 @@ func (s *Service) end(ctx context.Context, tx *db.Tx, r *Run, why cause) error {
 	if word == "" {
 		word = PhaseUnreachable
 	}
-	if _, err := tx.Exec(ctx, `UPDATE phase SET status = $2, ended_at = $3, epoch = epoch + 1, lease_until = NULL
+	if _, err := tx.Exec(ctx, `UPDATE phase SET status = $2, ended_at = $3, epoch = epoch + 1, lease_until = NULL, code = NULL
 		WHERE run_id = $1 AND status IN ('queued', 'running')`, r.ID, word, at); err != nil {
 		return err
 	}
@@ -68,7 +68,7 @@ func (s *Service) end(ctx context.Context, tx *db.Tx, r *Run, why cause) error {
 	if r.Status == core.Canceled {
 		pending = PhaseCanceled
 	}
-	if _, err := tx.Exec(ctx, `UPDATE phase SET status = $2, ended_at = $3 WHERE run_id = $1 AND status = 'pending'`, r.ID, pending, at); err != nil {
+	if _, err := tx.Exec(ctx, `UPDATE phase SET status = $2, ended_at = $3, code = NULL WHERE run_id = $1 AND status = 'pending'`, r.ID, pending, at); err != nil {
 		return err
 	}
 	if err := s.Accounts.DropRunToken(ctx, tx, r.ID); err != nil {
@@ -122,11 +122,18 @@ func (s *Service) startNext(ctx context.Context, tx *db.Tx, ws core.ID) error {
 	if r.Status != core.Pending || s.restoring {
 		return nil
 	}
+	yes, waived, err := s.free(ctx, tx, &r)
+	if err != nil || !yes {
+		return err // a gate holds it; what lets it through calls again
+	}
 	err = workspace.Acquire(ctx, tx, ws, workspace.Lock{Kind: "run", ID: r.ID, Name: string(r.ID)})
 	if core.KindOf(err) == core.Conflict {
 		return nil // locked by a person; an unlock calls again
 	}
 	if err != nil {
+		return err
+	}
+	if err := s.passed(ctx, tx, r, waived); err != nil {
 		return err
 	}
 	// The run moves because its turn has come, not because of who is speaking.

@@ -14,6 +14,7 @@ import (
 	"interlock/internal/db"
 	"interlock/internal/executor"
 	"interlock/internal/fault"
+	"interlock/internal/secret"
 	"interlock/internal/variable"
 	"interlock/internal/workspace"
 )
@@ -39,8 +40,9 @@ type New struct {
 	Variables       []Variable
 	Source          string
 	TriggerReason   string
-	ID              core.ID // chosen beforehand; empty: a fresh one
-	ByName          string  // who caused it, when that is nobody of ours
+	ID              core.ID     // chosen beforehand; empty: a fresh one
+	ByName          string      // who caused it, when that is nobody of ours
+	Code            secret.Text // for its plan, where a gate asks for one
 }
 
 // Variable is a value for this run only: an HCL literal, of highest precedence.
@@ -165,6 +167,7 @@ func (s *Service) Queue(ctx context.Context, decide func(context.Context, *db.Tx
 // Sweep does what hints may have missed.
 func (s *Service) Sweep(ctx context.Context) (err error) {
 	err = s.age(ctx)
+	err = errors.Join(err, s.ReconsiderHeld(ctx, ""))
 	for _, f := range s.Sweeps {
 		err = errors.Join(err, f(ctx))
 	}
@@ -267,6 +270,11 @@ func (s *Service) createIn(ctx context.Context, tx *db.Tx, ws core.ID, n New) (r
 	if err := addEvent(ctx, tx, Event{RunID: r.ID, Event: "created", To: core.Pending, Actor: sub.ID, ActorName: sub.Name}); err != nil {
 		return r, err
 	}
+	if n.Code != "" {
+		if err := s.takeCode(ctx, tx, r, PlanPhase, n.Code); err != nil {
+			return r, err
+		}
+	}
 	if r.Assessment() {
 		return r, s.enqueue(platform(ctx), tx, &r, PlanPhase)
 	}
@@ -280,7 +288,7 @@ func (s *Service) createIn(ctx context.Context, tx *db.Tx, ws core.ID, n New) (r
 		return r, err
 	}
 	if !r.queued() {
-		return r, s.enqueue(platform(ctx), tx, &r, PlanPhase)
+		return r, s.begin(ctx, tx, &r)
 	}
 	return r, s.startNext(ctx, tx, w.ID)
 }

@@ -3,6 +3,7 @@ package run
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"interlock/internal/authz"
 	"interlock/internal/config"
@@ -50,7 +51,7 @@ func (s *Service) Flags(ctx context.Context, v View) Flags {
 		Confirmable:     confirmable(v) == nil,
 		Discardable:     discardable(r),
 		ForceCancelable: force,
-		ForceExecutable: r.Status == core.Pending && v.Workspace.Lock.Kind == "run" && v.Workspace.Lock.ID != r.ID,
+		ForceExecutable: r.Status == core.Pending && r.queued() && v.Workspace.Lock.Kind == "run" && v.Workspace.Lock.ID != r.ID,
 	}
 }
 
@@ -71,6 +72,8 @@ func confirmable(v View) error {
 		return core.Errorf(core.Conflict, "the plan contains generated configuration; add that to the configuration and plan again")
 	case v.stateMoved != "":
 		return core.Errorf(core.Conflict, "%s Discard this run and queue a new one", v.stateMoved)
+	case blocked(v.Obstacles, false) != nil:
+		return core.Errorf(core.Conflict, "%s", strings.TrimSuffix(gateWait(v).Text, "."))
 	case r.SavePlan && w.Lock.Held():
 		return core.Errorf(core.Conflict, "workspace is locked by %s; the saved plan can be applied once it is open", w.Lock)
 	}
@@ -97,17 +100,10 @@ func (s *Service) afterPlan(ctx context.Context, tx *db.Tx, r *Run) error {
 	if r.SavePlan {
 		return s.advance(ctx, tx, r, core.Save, cause{})
 	}
-	yes, err := s.autoApplies(ctx, tx, *r)
-	if err != nil {
+	if done, err := s.autoApply(ctx, tx, r); err != nil || done {
 		return err
 	}
-	if !yes {
-		return s.tell(ctx, tx, *r, FactNeedsAttention)
-	}
-	if err := s.confirmed(ctx, tx, r, "", "auto-apply", "Applied without asking: the run is set to auto-apply."); err != nil {
-		return err
-	}
-	return nil
+	return s.tell(ctx, tx, *r, FactNeedsAttention)
 }
 
 // autoApplies is the auto-apply rule: the run asks for it, and whoever created

@@ -215,7 +215,11 @@ func (s *Service) workOf(ctx context.Context, tx *db.Tx, r Run, p Phase, w works
 	if err := variable.OpenFrozen(s.Box, r.ID, r.frozen, &in); err != nil {
 		return nil, err
 	}
-	work.Variables, work.RunVars = in.Variables, in.Run
+	code, err := s.codeOf(p)
+	if err != nil {
+		return nil, err
+	}
+	work.Variables, work.RunVars = append(in.Variables, code...), in.Run
 	c, err := config.Load(ctx, tx, r.ConfigID)
 	if err != nil {
 		return nil, err
@@ -328,7 +332,7 @@ func (s *Service) FinishPlan(ctx context.Context, phase core.ID, epoch int64, ou
 			return err
 		}
 		ctx = platform(ctx)
-		if _, err := tx.Exec(ctx, `UPDATE phase SET status = 'finished', ended_at = $2, lease_until = NULL, additions = $3, changes = $4, destructions = $5, imports = $6, generated = $7 WHERE id = $1`,
+		if _, err := tx.Exec(ctx, `UPDATE phase SET status = 'finished', ended_at = $2, lease_until = NULL, code = NULL, additions = $3, changes = $4, destructions = $5, imports = $6, generated = $7 WHERE id = $1`,
 			p.ID, tx.Now(), out.Additions, out.Changes, out.Destructions, out.Imports, out.Generated); err != nil {
 			return err
 		}
@@ -442,7 +446,7 @@ func (s *Service) FinishApply(ctx context.Context, phase core.ID, epoch int64, o
 				return err
 			}
 			// What was planned was done: the counts of the plan are the apply's.
-			if _, err := tx.Exec(ctx, `UPDATE phase SET status = 'finished', ended_at = $2, lease_until = NULL,
+			if _, err := tx.Exec(ctx, `UPDATE phase SET status = 'finished', ended_at = $2, lease_until = NULL, code = NULL,
 				additions = (SELECT x.additions FROM phase x WHERE x.run_id = $3 AND x.kind = 'plan'),
 				changes = (SELECT x.changes FROM phase x WHERE x.run_id = $3 AND x.kind = 'plan'),
 				destructions = (SELECT x.destructions FROM phase x WHERE x.run_id = $3 AND x.kind = 'plan'),

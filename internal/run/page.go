@@ -19,6 +19,7 @@ import (
 	"interlock/internal/core"
 	"interlock/internal/db"
 	"interlock/internal/jsonapi"
+	"interlock/internal/secret"
 	"interlock/internal/tfdata"
 	"interlock/internal/web"
 	"interlock/internal/web/ui"
@@ -193,6 +194,7 @@ type detail struct {
 	Events   []Event
 	Comments []Comment
 	Ingress  *config.Ingress // where its configuration came from, if from version control
+	Panels   string          // what features above show, as HTML
 	Rescue   core.ID         // a state of its apply that could not become current
 
 	Want         wish // of what the plan does
@@ -253,6 +255,17 @@ func (s *Service) runOf(r *http.Request) (View, error) {
 // detailOf loads what a page shows of v besides its plan and its logs.
 func (s *Service) detailOf(ctx context.Context, v View) (d detail, err error) {
 	d = detail{View: v, Flags: s.Flags(ctx, v)}
+	for _, panel := range s.Panels {
+		var b strings.Builder
+		c, err := panel(ctx, v)
+		if err == nil && c != nil {
+			err = c.Render(ctx, &b)
+		}
+		if err != nil {
+			return d, err
+		}
+		d.Panels += b.String()
+	}
 	if d.Events, err = s.Events(ctx, v.ID); err != nil {
 		return d, err
 	}
@@ -385,8 +398,10 @@ func (s *Service) pageAct(r *http.Request) (web.Answer, error) {
 	switch r.PathValue("action") {
 	case "confirm":
 		if err = secondLook(v, r.PostFormValue("seen")); err == nil {
-			err = s.Confirm(ctx, v.ID, comment)
+			err = s.ConfirmWith(ctx, v.ID, comment, secret.Text(r.PostFormValue("code")))
 		}
+	case "enter-code":
+		err = s.EnterCode(ctx, v.ID, comment, secret.Text(r.PostFormValue("code")))
 	case "discard":
 		err = s.Discard(ctx, v.ID, comment)
 	case "cancel":
@@ -557,7 +572,7 @@ func (st *stream) step(ctx context.Context, v View, look bool) (err error) {
 			return err
 		}
 		st.d.Summary, st.d.Links, st.d.SummaryFault, st.d.Want = sum, links, fault, st.want
-		for _, c := range []templ.Component{runHead(st.d), runSide(st.d), runComments(st.d)} {
+		for _, c := range []templ.Component{runHead(st.d), runPanels(st.d), runSide(st.d), runComments(st.d)} {
 			if err := st.region(ctx, c); err != nil {
 				return err
 			}
@@ -711,6 +726,12 @@ func (e Event) words() string {
 		return "Comment"
 	case "cancel_asked":
 		return "Cancel asked for"
+	case "approved":
+		return "Approved"
+	case "approval_revoked":
+		return "Approval taken back"
+	case "break_glass_used":
+		return "Went on under break-glass"
 	case "force_cancel_asked":
 		return "Force-cancel asked for"
 	case string(core.Requeue):

@@ -10,6 +10,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/a-h/templ"
 	"golang.org/x/sync/singleflight"
 
 	"interlock/internal/account"
@@ -77,6 +78,7 @@ type Run struct {
 	CanceledBy    core.ID
 	CreatedAt     time.Time
 	EndedAt       *time.Time
+	HeldAt        *time.Time // since when a gate holds it; it goes on by itself
 
 	frozen []byte
 }
@@ -140,6 +142,8 @@ type Phase struct {
 	SchemaObject   string
 	PoolID         core.ID // the agent pool that alone may take it; empty for our own workers
 	Acked          bool    // the worker has confirmed its claim; an agent begins only then
+
+	code []byte // given for it, sealed; gone when it ends
 }
 
 // Ended reports whether the phase is over, one way or another.
@@ -163,6 +167,10 @@ type Service struct {
 	// Stages stand between planned and confirmation, in this order. There are
 	// none yet: cost, policy and tasks bring theirs.
 	Stages []Stage
+	// Gates say what else is in the way of a plan or an apply.
+	Gates []Gate
+	// Panels are what features above show on the page of a run; nil for nothing.
+	Panels []func(ctx context.Context, v View) (templ.Component, error)
 	// Told hear of facts about runs. An error undoes what happened.
 	Told []func(ctx context.Context, tx *db.Tx, r Run, what Fact) error
 	// AfterApplied are called when a run was applied, outside its transaction.
@@ -239,6 +247,7 @@ type View struct {
 	Events     []core.ID                 // its history, oldest first
 	Comments   []core.ID
 	Wait       *Wait
+	Obstacles  []Obstacle // what the gates say
 	Can        core.Right // of the subject who asked
 	stateMoved string     // why the plan no longer fits, or empty
 }
@@ -324,6 +333,13 @@ func (s *Service) around(ctx context.Context, tx *db.Tx, rs []Run, of phaseLoade
 			}
 		}
 		out[i] = v
+	}
+	found, err := s.look(ctx, tx, rs)
+	if err != nil {
+		return nil, err
+	}
+	for i := range out {
+		out[i].Obstacles = found[out[i].ID]
 	}
 	q, err := s.queueOf(ctx, tx, out)
 	if err != nil {

@@ -15,7 +15,7 @@ const columns = `r.id, r.workspace_id, r.org_id, r.number, r.config_id, r.status
 	r.auto_apply, r.allow_empty_apply, r.allow_config_gen, r.debugging, r.structured, r.targets, r.replaces, r.policy_paths, r.invokes, r.message, r.source, r.trigger_reason,
 	r.engine, r.engine_version, r.working_directory, r.frozen, r.has_changes, r.plan_state_id, r.plan_serial, r.plan_lineage, r.plan_object,
 	r.plan_digest, r.plan_engine, r.confirmed_by, r.confirmed_name, r.created_by, r.created_name, r.reason, r.reason_text, r.cancel_asked_at,
-	r.force_asked_at, r.canceled_by, r.created_at, r.ended_at`
+	r.force_asked_at, r.canceled_by, r.created_at, r.ended_at, r.held_at`
 
 func scan(row db.Row) (r Run, err error) {
 	var targets, replaces, paths, invokes string
@@ -23,7 +23,7 @@ func scan(row db.Row) (r Run, err error) {
 		&r.AutoApply, &r.AllowEmptyApply, &r.AllowConfigGen, &r.Debugging, &r.Structured, &targets, &replaces, &paths, &invokes, &r.Message, &r.Source, &r.TriggerReason,
 		&r.Engine, &r.EngineVersion, &r.WorkingDirectory, &r.frozen, &r.HasChanges, &r.PlanStateID, &r.PlanSerial, &r.PlanLineage, &r.PlanObject,
 		&r.PlanDigest, &r.PlanEngine, &r.ConfirmedBy, &r.ConfirmedName, &r.CreatedBy, &r.CreatedName, &r.Reason, &r.ReasonText, &r.CancelAskedAt,
-		&r.ForceAskedAt, &r.CanceledBy, &r.CreatedAt, &r.EndedAt)
+		&r.ForceAskedAt, &r.CanceledBy, &r.CreatedAt, &r.EndedAt, &r.HeldAt)
 	if err != nil {
 		return r, err
 	}
@@ -68,11 +68,11 @@ func insert(ctx context.Context, tx *db.Tx, r Run) error {
 }
 
 const phaseColumns = `p.id, p.run_id, p.kind, p.status, p.epoch, p.node, p.queued_at, p.started_at, p.ended_at, p.additions, p.changes, p.destructions,
-	p.imports, p.generated, p.log_size, p.log_object, p.json_object, p.redacted_object, p.schema_object, p.pool_id, p.acked`
+	p.imports, p.generated, p.log_size, p.log_object, p.json_object, p.redacted_object, p.schema_object, p.pool_id, p.acked, p.code`
 
 func scanPhase(row db.Row) (p Phase, err error) {
 	return p, row.Scan(&p.ID, &p.RunID, &p.Kind, &p.Status, &p.Epoch, &p.Node, &p.QueuedAt, &p.StartedAt, &p.EndedAt, &p.Additions, &p.Changes, &p.Destructions,
-		&p.Imports, &p.Generated, &p.LogSize, &p.LogObject, &p.JSONObject, &p.RedactedObject, &p.SchemaObject, &p.PoolID, &p.Acked)
+		&p.Imports, &p.Generated, &p.LogSize, &p.LogObject, &p.JSONObject, &p.RedactedObject, &p.SchemaObject, &p.PoolID, &p.Acked, &p.code)
 }
 
 func insertPhases(ctx context.Context, tx *db.Tx, r Run, pool core.ID) error {

@@ -1,6 +1,7 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"interlock/internal/core"
 	"interlock/internal/db"
 	"interlock/internal/jsonapi"
+	"interlock/internal/secret"
 	"interlock/internal/web"
 	"interlock/internal/workspace"
 )
@@ -26,7 +28,8 @@ func (s *Service) Routes(rt *web.Router) {
 	rt.V2Kept("GET /api/v2/organizations/{org}/runs", s.v2OrgList)
 	rt.V2("GET /api/v2/organizations/{org}/runs/queue", 200, s.v2Queue)
 	rt.V2("GET /api/v2/organizations/{org}/capacity", 200, s.v2Capacity)
-	rt.V2Raw("POST /api/v2/runs/{run}/actions/apply", s.action(s.Confirm))
+	rt.V2Raw("POST /api/v2/runs/{run}/actions/apply", s.coded(s.ConfirmWith))
+	rt.V2Raw("POST /api/v2/runs/{run}/actions/enter-code", s.coded(s.EnterCode))
 	rt.V2Raw("POST /api/v2/runs/{run}/actions/discard", s.action(s.Discard))
 	rt.V2Raw("POST /api/v2/runs/{run}/actions/cancel", s.action(s.Cancel))
 	rt.V2Raw("POST /api/v2/runs/{run}/actions/force-cancel", s.action(s.ForceCancel))
@@ -188,22 +191,23 @@ func userRel(id core.ID) jsonapi.Rel {
 
 func (s *Service) v2Create(r *http.Request) (*jsonapi.Doc, error) {
 	var in struct {
-		AllowConfigGen   bool       `json:"allow-config-generation"`
-		AllowEmptyApply  bool       `json:"allow-empty-apply"`
-		AutoApply        *bool      `json:"auto-apply"`
-		DebuggingMode    bool       `json:"debugging-mode"`
-		IsDestroy        bool       `json:"is-destroy"`
-		Message          string     `json:"message"`
-		PlanOnly         *bool      `json:"plan-only"`
-		Refresh          *bool      `json:"refresh"`
-		RefreshOnly      bool       `json:"refresh-only"`
-		ReplaceAddrs     []string   `json:"replace-addrs"`
-		PolicyPaths      []string   `json:"policy-paths"`
-		InvokeAddrs      []string   `json:"invoke-action-addrs"`
-		TargetAddrs      []string   `json:"target-addrs"`
-		SavePlan         bool       `json:"save-plan"`
-		TerraformVersion string     `json:"terraform-version"`
-		Variables        []Variable `json:"variables"`
+		AllowConfigGen   bool        `json:"allow-config-generation"`
+		AllowEmptyApply  bool        `json:"allow-empty-apply"`
+		AutoApply        *bool       `json:"auto-apply"`
+		DebuggingMode    bool        `json:"debugging-mode"`
+		IsDestroy        bool        `json:"is-destroy"`
+		Message          string      `json:"message"`
+		PlanOnly         *bool       `json:"plan-only"`
+		Refresh          *bool       `json:"refresh"`
+		RefreshOnly      bool        `json:"refresh-only"`
+		ReplaceAddrs     []string    `json:"replace-addrs"`
+		PolicyPaths      []string    `json:"policy-paths"`
+		InvokeAddrs      []string    `json:"invoke-action-addrs"`
+		TargetAddrs      []string    `json:"target-addrs"`
+		SavePlan         bool        `json:"save-plan"`
+		TerraformVersion string      `json:"terraform-version"`
+		Variables        []Variable  `json:"variables"`
+		Code             secret.Text `json:"code"`
 	}
 	rels, err := jsonapi.Decode(r.Body, "runs", &in)
 	if err != nil {
@@ -224,7 +228,7 @@ func (s *Service) v2Create(r *http.Request) (*jsonapi.Doc, error) {
 		ConfigID: rels.ID("configuration-version"), PlanOnly: in.PlanOnly, SavePlan: in.SavePlan, IsDestroy: in.IsDestroy, Refresh: in.Refresh,
 		RefreshOnly: in.RefreshOnly, AutoApply: in.AutoApply, AllowEmptyApply: in.AllowEmptyApply, AllowConfigGen: in.AllowConfigGen, Debugging: in.DebuggingMode,
 		Targets: in.TargetAddrs, Replaces: in.ReplaceAddrs, PolicyPaths: in.PolicyPaths, Invokes: in.InvokeAddrs, Message: in.Message, EngineVersion: in.TerraformVersion, Variables: in.Variables,
-		Source: source, TriggerReason: "manual",
+		Source: source, TriggerReason: "manual", Code: cmp.Or(in.Code, secret.Text(r.Header.Get(CodeHeader))),
 	})
 	if err != nil {
 		return nil, err
@@ -398,14 +402,24 @@ func (s *Service) v2ConfigDownload(w http.ResponseWriter, r *http.Request) error
 
 // action adapts an action on a run: a plain body with an optional comment, 202.
 func (s *Service) action(f func(context.Context, core.ID, string) error) func(http.ResponseWriter, *http.Request) error {
+	return s.coded(func(ctx context.Context, id core.ID, comment string, _ secret.Text) error { return f(ctx, id, comment) })
+}
+
+// CodeHeader is the header that carries a code, for clients that cannot change
+// the body.
+const CodeHeader = "X-Interlock-Code"
+
+// coded is action for one that may take a code.
+func (s *Service) coded(f func(context.Context, core.ID, string, secret.Text) error) func(http.ResponseWriter, *http.Request) error {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		var in struct {
-			Comment string `json:"comment"`
+			Comment string      `json:"comment"`
+			Code    secret.Text `json:"code"`
 		}
 		if err := jsonapi.DecodePlain(r.Body, &in); err != nil {
 			return err
 		}
-		if err := f(r.Context(), core.ID(r.PathValue("run")), in.Comment); err != nil {
+		if err := f(r.Context(), core.ID(r.PathValue("run")), in.Comment, cmp.Or(in.Code, secret.Text(r.Header.Get(CodeHeader)))); err != nil {
 			return err
 		}
 		web.Accepted(w, r)

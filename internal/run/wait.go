@@ -17,6 +17,8 @@ type Wait struct {
 	Position int64   `json:"position"` // runs that go first; 0 for the next one
 	Blocker  core.ID `json:"blocked-by,omitempty"`
 	Who      string  `json:"who-can-unblock,omitempty"`
+	// Until is when it goes on by itself, where that is known.
+	Until *time.Time `json:"until,omitempty"`
 }
 
 // The reasons of a wait.
@@ -32,6 +34,11 @@ const (
 	WaitNoAgent      = "no-agent"   // no agent of the pool is connected
 	WaitAgentBusy    = "agent-busy" // those that are have other work
 )
+
+// words are what tells one wait from another.
+func (w Wait) words() string {
+	return fmt.Sprint(w.Reason, w.Text, w.Position, w.Blocker, w.Who)
+}
 
 // A queue is what the waits of several runs follow from. It is read in at most
 // four queries, however many runs there are.
@@ -134,8 +141,14 @@ func (q queue) explain(v View) *Wait {
 		if v.stateMoved != "" {
 			return &Wait{Reason: WaitStateMoved, Text: v.stateMoved + " The plan cannot be applied: discard this run and queue a new one.", Who: "anyone who may apply runs here"}
 		}
+		if w := gateWait(v); w != nil {
+			return w
+		}
 		return &Wait{Reason: WaitConfirmation, Text: "Waiting for someone to confirm or discard the plan.", Who: "anyone who may apply runs here"}
 	case core.PlannedAndSaved:
+		if w := gateWait(v); w != nil && !v.Workspace.Lock.Held() {
+			return w
+		}
 		text := "The plan is saved and waits to be applied or discarded."
 		if w.Lock.Held() {
 			text = fmt.Sprintf("The plan is saved. The workspace is locked by %s, so it cannot be applied yet.", w.Lock)
@@ -147,6 +160,10 @@ func (q queue) explain(v View) *Wait {
 
 func (q queue) explainPending(v View) *Wait {
 	w := v.Workspace
+	held := gateWait(v)
+	if held != nil && !v.queued() {
+		return held
+	}
 	out := &Wait{Position: q.before[v.ID]}
 	if w.Lock.ByPerson() {
 		out.Reason, out.Who = WaitLocked, "the holder of the lock, or an administrator of the workspace"
@@ -166,6 +183,9 @@ func (q queue) explainPending(v View) *Wait {
 			out.Who = "anyone who may confirm or discard run #" + fmt.Sprint(first.Number)
 		}
 		return out
+	}
+	if held != nil {
+		return held
 	}
 	out.Reason, out.Text = WaitStarting, "Next in line; it is about to start."
 	return out

@@ -28,7 +28,7 @@ const (
 		w.inherits_auto_destroy, w.ssh_key_id, w.vcs_token_id, w.vcs_identifier, w.vcs_options, w.retention_id, w.retention_days,
 		w.lock_kind, w.lock_id, w.lock_name, w.lock_reason, w.locked_at,
 		w.state_id, w.config_id, w.run_id, w.last_run_id, w.created_at, w.updated_at, w.changed_at, COALESCE(sv.resources, 0),
-		w.runs_count, w.run_failures, w.policy_failures, w.plan_ms, w.plans, w.apply_ms, w.applies`
+		w.runs_count, w.run_failures, w.policy_failures, w.plan_ms, w.plans, w.apply_ms, w.applies, w.glass_until`
 	from = ` FROM workspace w JOIN organization o ON o.id = w.org_id JOIN project p ON p.id = w.project_id LEFT JOIN state_version sv ON sv.id = w.state_id`
 )
 
@@ -43,7 +43,7 @@ func scan(r db.Row) (w Workspace, err error) {
 		&w.InheritsAutoDestroy, &w.SSHKeyID, &w.Repo.TokenID, &w.Repo.Identifier, &repo, &w.Retention.ID, &w.Retention.Days,
 		&w.Lock.Kind, &w.Lock.ID, &w.Lock.Name, &w.Lock.Reason, &w.Lock.At,
 		&w.StateID, &w.ConfigID, &w.CurrentRunID, &w.LatestRunID, &w.CreatedAt, &w.UpdatedAt, &changed, &w.Resources,
-		&w.Stats.Runs, &w.Stats.Failures, &w.Stats.PolicyFailures, &planMS, &plans, &applyMS, &applies)
+		&w.Stats.Runs, &w.Stats.Failures, &w.Stats.PolicyFailures, &planMS, &plans, &applyMS, &applies, &w.GlassUntil)
 	if err != nil {
 		return w, err
 	}
@@ -169,6 +169,13 @@ func SetConfig(ctx context.Context, tx *db.Tx, id, config core.ID) error {
 // SetCurrentRun names the run that is first of the queue.
 func SetCurrentRun(ctx context.Context, tx *db.Tx, id, run core.ID) error {
 	_, err := tx.Exec(ctx, `UPDATE workspace SET run_id = $2 WHERE id = $1 AND run_id <> $2`, id, run)
+	return err
+}
+
+// SetGlassUntil notes that guards of a workspace are suspended until at, or, if
+// nil, that they are not.
+func SetGlassUntil(ctx context.Context, tx *db.Tx, id core.ID, at *time.Time) error {
+	_, err := tx.Exec(ctx, `UPDATE workspace SET glass_until = $2 WHERE id = $1`, id, at)
 	return err
 }
 

@@ -46,8 +46,9 @@ type Workspace struct {
 	SourceURL        string
 
 	AutoDestroyAt       *time.Time
-	AutoDestroyAfter    string // idle time such as 14d, in effect
-	InheritsAutoDestroy bool   // AutoDestroyAfter is the project's
+	GlassUntil          *time.Time // until when its guards are suspended; may have passed
+	AutoDestroyAfter    string     // idle time such as 14d, in effect
+	InheritsAutoDestroy bool       // AutoDestroyAfter is the project's
 
 	SSHKeyID  core.ID
 	Repo      Repo
