@@ -220,10 +220,10 @@ func (s *Service) pageVote(r *http.Request, f func(context.Context, core.ID, str
 // A panel is what the page of a run shows of approvals.
 type panel struct {
 	run.View
-	Need   int64
-	List   []Approval
-	Mine   bool // the reader has approved
-	May    bool // the reader can
+	Need int64
+	List []Approval
+	Mine bool // the reader has approved
+	May  bool // the reader can
 }
 
 // Panel shows on the page of a run who has approved it, or nothing where no
