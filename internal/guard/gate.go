@@ -177,7 +177,7 @@ func (s *Service) take(ctx context.Context, tx *db.Tx, r run.Run, kind run.Phase
 		if err := s.Accounts.SpendCode(ctx, tx, code); err != nil {
 			return false, err
 		}
-		return true, nil
+		return digits.MatchString(code), nil // a recovery code is nobody else's
 	case !digits.MatchString(code):
 		return false, core.Errorf(core.Invalid, "must be six to eight digits").InField("code")
 	}
