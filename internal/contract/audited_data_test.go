@@ -72,25 +72,53 @@ func tagged(typ string) map[string]any {
 	return attrs{"data": attrs{"type": typ, "relationships": attrs{"tag-bindings": attrs{"data": []any{d("tag-bindings", attrs{"key": "k", "value": "v"})["data"]}}}}}
 }
 
+// noRule changes the guard of a place so that it holds nobody.
+var noRule = d("guards", attrs{"second-factor": "never"})
+
+// oldWindow is one that has closed.
+var oldWindow = url.Values{"from": {"2020-01-01T00:00"}, "to": {"2020-01-02T00:00"}, "reason": {"long ago"}}
+
+// glass sees to it that break-glass is on, or that it is not.
+func glass(on bool) func(*grid, things) {
+	return func(g *grid, id things) {
+		at := "/api/v2/workspaces/" + id["workspace"] + "/guard/actions/"
+		if on {
+			g.owner.Do(g.t, "POST", at+"break-glass", attrs{"reason": "fire", "minutes": 5}).Want(g.t, 201, 409)
+		} else {
+			g.owner.Do(g.t, "POST", at+"end-break-glass", nil).Want(g.t, 204, 409)
+		}
+	}
+}
+
 // proofs are by route.
 var proofs = map[string]proof{
+	"PATCH /api/v2/workspaces/{workspace}/guard":                                           {body: noRule},
+	"PATCH /api/v2/organizations/{org}/guard":                                              {body: noRule},
+	"POST /api/v2/workspaces/{workspace}/guard/actions/break-glass":                        {before: glass(false), body: attrs{"reason": "fire", "minutes": 5}},
+	"POST /api/v2/workspaces/{workspace}/guard/actions/end-break-glass":                    {before: glass(true)},
+	"POST /app/{org}/{workspace}/guard":                                                    {body: url.Values{"required-approvals": {"0"}, "second-factor": {"never"}, "second-factor-check": {"verify"}}},
+	"POST /app/{org}/{workspace}/guard/windows":                                            {body: oldWindow},
+	"POST /app/organizations/{org}/guard":                                                  {body: url.Values{"required-approvals": {"0"}, "second-factor": {"never"}, "second-factor-check": {"verify"}}},
+	"POST /app/organizations/{org}/guard/windows":                                          {body: oldWindow},
+	"POST /app/{org}/{workspace}/guard/break-glass":                                        {before: glass(false), body: url.Values{"reason": {"fire"}, "minutes": {"5"}}},
+	"POST /app/{org}/{workspace}/guard/end-break-glass":                                    {before: glass(true)},
 	"POST /api/v2/configuration-versions/{config}/actions/archive":                         {before: spare},
 	"POST /api/v2/configuration-versions/{config}/actions/soft_delete_backing_data":        {before: spare},
 	"POST /api/v2/configuration-versions/{config}/actions/restore_backing_data":            {before: softDeleted},
 	"POST /api/v2/configuration-versions/{config}/actions/permanently_delete_backing_data": {before: softDeleted},
 	"POST /api/v2/state-versions/{state}/actions/permanently_delete_backing_data":          {before: done("POST", "/api/v2/state-versions/{oldstate}/actions/soft_delete_backing_data", nil)},
 	"PUT /api/v1/terraform/state/{username}/{name}":                                        {before: opened, body: attrs{"version": 4, "serial": 70, "lineage": "l"}},
-	"POST /api/v2/admin/users":                                 {body: d("users", attrs{"username": "made-{n}", "email": "made-{n}@example.com", "password": "long enough"})},
-	"POST /api/v2/admin/organizations/{org}/subscription":      {options: "fresh=org", body: d("subscription", attrs{})},
-	"POST /api/v2/admin/users/{user}/actions/unsuspend":        {before: done("POST", "/api/v2/admin/users/{guest}/actions/suspend", nil)},
-	"POST /api/v2/admin/users/{user}/actions/revoke_admin":     {before: done("POST", "/api/v2/admin/users/{guest}/actions/grant_admin", nil)},
-	"POST /site/users/{user}/unsuspend":                        {before: done("POST", "/api/v2/admin/users/{guest}/actions/suspend", nil)},
-	"POST /site/users/{user}/revoke-admin":                     {before: done("POST", "/api/v2/admin/users/{guest}/actions/grant_admin", nil)},
-	"POST /site/users":                                         {body: url.Values{"name": {"page-{n}"}, "email": {"page-{n}@example.com"}, "password": {"long enough"}}},
-	"POST /api/v2/workspaces/{workspace}/actions/unlock":       {before: func(g *grid, id things) { opened(g, id); lockedByOwner(g, id) }},
-	"POST /api/v2/workspaces/{workspace}/actions/force-unlock": {before: lockedByOwner},
-	"POST /api/v2/workspaces/{workspace}/state-versions":       {before: lockedByOwner, body: laterState},
-	"PATCH /api/v2/workspaces/{workspace}/state-versions":      {body: d("state-versions", nil, "rollback-state-version", "state-versions", "{oldstate}")},
+	"POST /api/v2/admin/users":                                                             {body: d("users", attrs{"username": "made-{n}", "email": "made-{n}@example.com", "password": "long enough"})},
+	"POST /api/v2/admin/organizations/{org}/subscription":                                  {options: "fresh=org", body: d("subscription", attrs{})},
+	"POST /api/v2/admin/users/{user}/actions/unsuspend":                                    {before: done("POST", "/api/v2/admin/users/{guest}/actions/suspend", nil)},
+	"POST /api/v2/admin/users/{user}/actions/revoke_admin":                                 {before: done("POST", "/api/v2/admin/users/{guest}/actions/grant_admin", nil)},
+	"POST /site/users/{user}/unsuspend":                                                    {before: done("POST", "/api/v2/admin/users/{guest}/actions/suspend", nil)},
+	"POST /site/users/{user}/revoke-admin":                                                 {before: done("POST", "/api/v2/admin/users/{guest}/actions/grant_admin", nil)},
+	"POST /site/users":                                                                     {body: url.Values{"name": {"page-{n}"}, "email": {"page-{n}@example.com"}, "password": {"long enough"}}},
+	"POST /api/v2/workspaces/{workspace}/actions/unlock":                                   {before: func(g *grid, id things) { opened(g, id); lockedByOwner(g, id) }},
+	"POST /api/v2/workspaces/{workspace}/actions/force-unlock":                             {before: lockedByOwner},
+	"POST /api/v2/workspaces/{workspace}/state-versions":                                   {before: lockedByOwner, body: laterState},
+	"PATCH /api/v2/workspaces/{workspace}/state-versions":                                  {body: d("state-versions", nil, "rollback-state-version", "state-versions", "{oldstate}")},
 	"POST /api/v2/tags/{tag}/relationships/workspaces": {before: func(g *grid, id things) {
 		g.owner.Do(g.t, "POST", "/api/v2/workspaces/"+id["workspace"]+"/relationships/tags", map[string]any{"data": []any{map[string]any{"type": "tags", "attributes": map[string]any{"name": "green"}}}}).Want(g.t, 204)
 		id["tag"] = g.owner.Get(g.t, "/api/v2/organizations/acme/tags").Want(g.t, 200).List(g.t)[0].ID
@@ -147,6 +175,11 @@ var proofs = map[string]proof{
 // Whatever test does, servertest watches it: what a request writes without a row
 // fails there.
 var unproven = map[string]string{
+	"POST /api/v2/runs/{run}/actions/approve":                                "needs another person; TestGuards and package guard",
+	"POST /api/v2/runs/{run}/actions/revoke-approval":                        "needs another person; package guard",
+	"POST /api/v2/runs/{run}/actions/enter-code":                             "needs a rule that would hold the others; TestACodeAtApply",
+	"POST /app/{org}/{workspace}/runs/{run}/approve":                         "the same service call as in v2",
+	"POST /app/{org}/{workspace}/runs/{run}/revoke-approval":                 "the same service call as in v2",
 	"POST /app/{org}/{workspace}/settings":                                   "the same service call as in v2",
 	"POST /api/v1/terraform/state/{username}/{name}/rollback":                "TestStateHistoryGoesBack",
 	"POST /api/v2/workspaces/{workspace}/module-links":                       "TestAModuleVersionQueuesRuns",

@@ -220,6 +220,11 @@ func (s *Service) votes(ctx context.Context, tx *db.Tx, r run.Run) (out []vote, 
 		if err != nil && core.KindOf(err) != core.NotFound && core.KindOf(err) != core.Forbidden {
 			return nil, err
 		}
+		n, uerr := db.One(ctx, tx, db.Int, `SELECT count(*) FROM app_user WHERE id = $1 AND suspended = false`, a.User)
+		if uerr != nil {
+			return nil, uerr
+		}
+		here := n > 0
 		switch {
 		case a.Digest != r.PlanDigest:
 			v.Why = "it was given to another plan"
@@ -227,6 +232,8 @@ func (s *Service) votes(ctx context.Context, tx *db.Tx, r run.Run) (out []vote, 
 			v.Why = "they queued the run"
 		case slices.Contains(authors, a.User):
 			v.Why = "they wrote the commit"
+		case !here:
+			v.Why = "they cannot sign in any more"
 		case err != nil || !have.Has(core.ApplyRuns):
 			v.Why = "they may not apply runs here any more"
 		}

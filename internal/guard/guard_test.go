@@ -47,6 +47,9 @@ func TestApprovals(t *testing.T) {
 		w.do(`UPDATE team_access SET access = 'read' WHERE team_id = 'team-carl'`)
 		w.is(id, core.Planned, NeedsApproval)
 		w.do(`UPDATE team_access SET access = 'write' WHERE team_id = 'team-carl'`)
+		w.do(`UPDATE app_user SET suspended = true WHERE username = 'carl'`)
+		w.is(id, core.Planned, NeedsApproval)
+		w.do(`UPDATE app_user SET suspended = false WHERE username = 'carl'`)
 		// Another plan has not been approved by anybody.
 		w.do(`UPDATE run SET plan_digest = 'other' WHERE id = $1`, id)
 		w.is(id, core.Planned, NeedsApproval)

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"interlock/internal/audit"
 	"interlock/internal/authz"
 	"interlock/internal/core"
 	"interlock/internal/db"
@@ -169,6 +170,9 @@ func (s *Service) EnterCode(ctx context.Context, id core.ID, comment string, cod
 		if err := s.takeCode(ctx, tx, v.Run, PlanPhase, code); err != nil {
 			return err
 		}
+		if err := Note(ctx, tx, v.Run, "code_entered", ""); err != nil {
+			return err
+		}
 		return s.goOn(platform(ctx), tx, &v.Run)
 	})
 }
@@ -235,6 +239,7 @@ func (s *Service) goOn(ctx context.Context, tx *db.Tx, r *Run) error {
 // Reconsider lets a run go on by itself if what was in its way is gone: for
 // whoever has just taken it away. The sweep finds what nobody told of.
 func (s *Service) Reconsider(ctx context.Context, id core.ID) error {
+	ctx = byItself(ctx)
 	var r Run
 	err := s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) (err error) {
 		if r, err = load(ctx, tx, id); err != nil {
@@ -246,7 +251,7 @@ func (s *Service) Reconsider(ctx context.Context, id core.ID) error {
 		if r, err = loadForChange(ctx, tx, id); err != nil {
 			return err
 		}
-		return s.goOn(platform(ctx), tx, &r)
+		return s.goOn(ctx, tx, &r)
 	})
 	if core.KindOf(err) == core.NotFound {
 		return nil // deleted meanwhile
@@ -295,6 +300,12 @@ func (s *Service) ReconsiderHeld(ctx context.Context, of core.ID) (err error) {
 			return err
 		}
 	}
+}
+
+// byItself is ctx for what the platform does once a request has made it
+// possible, and not as a part of the request.
+func byItself(ctx context.Context) context.Context {
+	return audit.WithRequest(platform(ctx), "")
 }
 
 // Note appends to the history of r what has happened to it without moving it:

@@ -726,6 +726,8 @@ func (e Event) words() string {
 		return "Comment"
 	case "cancel_asked":
 		return "Cancel asked for"
+	case "code_entered":
+		return "Code given"
 	case "approved":
 		return "Approved"
 	case "approval_revoked":
