@@ -90,7 +90,7 @@ func codeObstacle(check string, kind run.PhaseKind) run.Obstacle {
 	if kind == run.PlanPhase {
 		text, who = strings.Replace(text, "applied", "planned", 1), "anyone who may queue runs here"
 	}
-	return run.Obstacle{Reason: NeedsCode, Text: text, Who: who + ", with a code", Code: true}
+	return run.Obstacle{Reason: NeedsCode, Text: text, Who: who + " and has a code", Code: true}
 }
 
 func (s *Service) beforePlan(ctx context.Context, tx *db.Tx, r run.Run, rules []Rules) ([]run.Obstacle, error) {
@@ -114,7 +114,7 @@ func (s *Service) beforeApply(ctx context.Context, tx *db.Tx, r run.Run, rules [
 	var votes []vote
 	for _, x := range rules {
 		if w, until, yes := x.frozen(tx.Now()); yes {
-			out = append(out, run.Obstacle{Reason: Frozen, Until: &until, Waived: waived, Who: "an administrator of the workspace, by break-glass",
+			out = append(out, run.Obstacle{Reason: Frozen, Until: &until, Waived: waived, Who: "an administrator of the workspace who breaks the glass",
 				Text: fmt.Sprintf("Nothing is applied here until %s: %s.", until.UTC().Format("2006-01-02 15:04 UTC"), strings.TrimSuffix(w.Reason, "."))})
 		}
 		if x.Approvals == 0 {
@@ -129,14 +129,14 @@ func (s *Service) beforeApply(ctx context.Context, tx *db.Tx, r run.Run, rules [
 		if have >= x.Approvals {
 			continue
 		}
-		by, who := "", "others who may apply runs here, by approving it"
+		by, who := "", "others who may apply runs here"
 		if len(x.Teams) > 0 {
 			names, err := teamNames(ctx, tx, x.Teams)
 			if err != nil {
 				return nil, err
 			}
 			by = " by members of " + teamWords(x.Teams, names)
-			who = "members of " + teamWords(x.Teams, names) + " who may apply runs here, by approving it"
+			who = "members of " + teamWords(x.Teams, names) + " who may apply runs here"
 		}
 		out = append(out, run.Obstacle{Reason: NeedsApproval, Waived: waived, Who: who, Text: fmt.Sprintf("It has %d of %d approvals%s that it needs.", have, x.Approvals, by)})
 	}

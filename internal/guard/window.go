@@ -91,7 +91,7 @@ func (w Window) until(now time.Time) (end time.Time, on bool) {
 func (w Window) words() string {
 	const form = "2006-01-02 15:04 UTC"
 	if w.Cron != "" {
-		return "From each " + w.Cron + " (UTC) for " + w.duration().String()
+		return "From each " + w.Cron + " (UTC) for " + strings.TrimSuffix(w.duration().String(), "0s")
 	}
 	return "From " + w.From.UTC().Format(form) + " to " + w.To.UTC().Format(form)
 }
