@@ -255,6 +255,11 @@ func (s *Service) Panel(ctx context.Context, v run.View) (templ.Component, error
 	return panelCard(p), nil
 }
 
+// lacks reports whether approvals are still missing.
+func (p panel) lacks() bool {
+	return slices.ContainsFunc(p.Obstacles, func(o run.Obstacle) bool { return o.Reason == NeedsApproval })
+}
+
 func (p panel) path(to string) string {
 	return ui.WorkspacePath(p.Workspace.OrgName, p.Workspace.Name, "runs", string(p.ID), to)
 }

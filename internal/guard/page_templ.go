@@ -849,7 +849,7 @@ func panelCard(p panel) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-		} else if p.Can.Has(core.ApplyRuns) {
+		} else if p.lacks() && p.Can.Has(core.ApplyRuns) {
 			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 70, "<p class=\"quiet\">Somebody else has to approve it: whoever queued a run cannot.</p>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
