@@ -48,6 +48,7 @@ import (
 	"interlock/internal/sshkey"
 	"interlock/internal/sso"
 	"interlock/internal/state"
+	"interlock/internal/surgery"
 	"interlock/internal/upgrade"
 	"interlock/internal/variable"
 	"interlock/internal/vcs"
@@ -317,6 +318,10 @@ func (s *Server) wire(ctx context.Context) error {
 	s.runs.Sweeps = append(s.runs.Sweeps, pools.Sweep)
 	doors := &sso.Service{DB: s.db, Box: s.box, Accounts: s.accounts, Outbound: outbound.New(s.cfg.OutboundAllow), Base: s.URL}
 	s.accounts.SignInWays = doors.Ways
+	surgeon := &surgery.Service{DB: s.db, States: s.states, Workspaces: s.workspaces, Exec: s.exec, Catalog: s.catalog, Root: filepath.Join(s.cfg.DataDir, "surgery")}
+	if err := surgeon.Prepare(); err != nil {
+		return err
+	}
 	rt := web.NewRouter(s.accounts.Identify, s.accounts.IdentifySession, strings.HasPrefix(s.URL, "https:"), s.metrics.observe)
 	rt.KeepBy(s.db.Version)
 	rt.LimitRate(s.accounts.RateLimit)
@@ -329,7 +334,7 @@ func (s *Server) wire(ctx context.Context) error {
 		&login.Service{DB: s.db, Box: s.box, Accounts: s.accounts}, doors,
 		modules, tests,
 		pools, &runner.Gate{Runs: s.runs, Configs: s.configs, States: s.states, SSHKey: keys.OfWorkspace, Bus: s.bus, Pools: pools, Mirror: s.agentMirror(mirrored)},
-		mirrored, keys, triggers, guards, planner, drifts, engines, s.vcs,
+		mirrored, keys, triggers, guards, planner, drifts, engines, surgeon, s.vcs,
 		&explorer.Service{DB: s.db, Accounts: s.accounts},
 		&estate.Service{DB: s.db, Accounts: s.accounts, Workspaces: s.workspaces, Configs: s.configs, Runs: s.runs, Base: s.URL},
 		site, web.Static{}, s.metrics, health{s}, newMeta(s.cfg.IPRanges),

@@ -61,6 +61,21 @@ func opened(g *grid, id things) {
 	g.owner.Do(g.t, "POST", "/api/v2/workspaces/"+id["workspace"]+"/actions/force-unlock", nil).Want(g.t, 200, 409)
 }
 
+// staged makes an open workspace with something to take from its state, whatever
+// was done before, and stages that.
+func staged(g *grid, id things) {
+	opened(g, id)
+	g.owner.Do(g.t, "POST", "/api/v2/workspaces/"+id["workspace"]+"/actions/lock", nil).Want(g.t, 200)
+	g.owner.Do(g.t, "PATCH", "/api/v2/workspaces/"+id["workspace"]+"/state-versions", servertest.Doc("state-versions", nil, "rollback-state-version", "state-versions", id["state"])).Want(g.t, 201)
+	g.owner.Do(g.t, "POST", "/api/v2/workspaces/"+id["workspace"]+"/actions/unlock", nil).Want(g.t, 200)
+	id["operation"] = g.owner.Do(g.t, "POST", "/api/v2/workspaces/"+id["workspace"]+"/state-operations", d("state-operations", removal)).Want(g.t, 201).One(g.t).ID
+}
+
+func operated(g *grid, id things) {
+	staged(g, id)
+	g.owner.Do(g.t, "POST", "/api/v2/state-operations/"+id["operation"]+"/actions/apply", attrs{"reason": "x"}).Want(g.t, 200)
+}
+
 var laterState = func() map[string]any {
 	raw := fmt.Appendf(nil, matrixState, 7)
 	return d("state-versions", attrs{"serial": 7, "md5": fmt.Sprintf("%x", md5.Sum(raw)), "state": base64.StdEncoding.EncodeToString(raw)})
@@ -119,6 +134,14 @@ var proofs = map[string]proof{
 	"POST /api/v2/workspaces/{workspace}/actions/force-unlock":                             {before: lockedByOwner},
 	"POST /api/v2/workspaces/{workspace}/state-versions":                                   {before: lockedByOwner, body: laterState},
 	"PATCH /api/v2/workspaces/{workspace}/state-versions":                                  {body: d("state-versions", nil, "rollback-state-version", "state-versions", "{oldstate}")},
+	"POST /api/v2/workspaces/{workspace}/state-operations":                                 {body: d("state-operations", removal)},
+	"POST /api/v2/state-operations/{operation}/actions/apply":                              {body: attrs{"reason": "x"}, before: staged},
+	"POST /api/v2/state-operations/{operation}/actions/undo":                               {before: operated},
+	"POST /api/v2/state-operations/{operation}/actions/discard":                            {before: staged},
+	"POST /app/{org}/{workspace}/state-operations":                                         {options: page, body: url.Values{"operations": {"mv terraform_data.x terraform_data.y"}}, before: staged},
+	"POST /app/{org}/{workspace}/state-operations/{operation}/apply":                       {options: page, body: url.Values{"reason": {"x"}}, before: staged},
+	"POST /app/{org}/{workspace}/state-operations/{operation}/undo":                        {options: page, before: operated},
+	"POST /app/{org}/{workspace}/state-operations/{operation}/discard":                     {options: page, before: staged},
 	"POST /api/v2/tags/{tag}/relationships/workspaces": {before: func(g *grid, id things) {
 		g.owner.Do(g.t, "POST", "/api/v2/workspaces/"+id["workspace"]+"/relationships/tags", map[string]any{"data": []any{map[string]any{"type": "tags", "attributes": map[string]any{"name": "green"}}}}).Want(g.t, 204)
 		id["tag"] = g.owner.Get(g.t, "/api/v2/organizations/acme/tags").Want(g.t, 200).List(g.t)[0].ID

@@ -12,6 +12,9 @@ var oldState = func() map[string]any {
 	return d("state-versions", attrs{"serial": 1, "md5": fmt.Sprintf("%x", md5.Sum(raw)), "state": base64.StdEncoding.EncodeToString(raw)})
 }()
 
+// removal is a change of the state of matrixState.
+var removal = attrs{"operations": []any{attrs{"operation": "rm", "source": "terraform_data.x"}}}
+
 // Configurations, states and runs.
 var matrixRunRows = []matrixRow{
 	{"POST /api/v2/workspaces/{workspace}/configuration-versions", "ws.plan", "", d("configuration-versions", attrs{"auto-queue-runs": false})},
@@ -41,6 +44,12 @@ var matrixRunRows = []matrixRow{
 	{"GET /api/v2/state-versions/{state}/download", "ws.state", "", nil},
 	{"GET /api/v2/state-versions/{state}/outputs", "ws.outputs", "", nil},
 	{"GET /api/v2/state-version-outputs/{output}", "ws.outputs", "", nil},
+	{"GET /api/v2/workspaces/{workspace}/state-operations", "ws.state", "", nil},
+	{"POST /api/v2/workspaces/{workspace}/state-operations", "ws.writestate", "", d("state-operations", attrs{"operations": []any{}})},
+	{"GET /api/v2/state-operations/{operation}", "ws.state", "skip=RT", nil},
+	{"POST /api/v2/state-operations/{operation}/actions/apply", "ws.writestate", "", attrs{"reason": ""}},
+	{"POST /api/v2/state-operations/{operation}/actions/undo", "ws.writestate", "", attrs{"reason": "x"}},
+	{"POST /api/v2/state-operations/{operation}/actions/discard", "ws.writestate", "fresh=operation", nil},
 	{"GET /api/v1/terraform/state", "anyAU", "", nil},
 	{"GET /api/v1/terraform/state/{username}/{name}", "ws.state", "", nil},
 	{"PUT /api/v1/terraform/state/{username}/{name}", "ws.writestate", "skip=RT", attrs{"version": 4, "serial": 0, "lineage": "other"}},

@@ -100,6 +100,7 @@ func (w *matrixWorld) furnish(c *servertest.Client, org string) things {
 		make(word, ws+"/state-versions", "state-versions", map[string]any{"serial": i + 1, "md5": fmt.Sprintf("%x", md5.Sum(raw)), "state": base64.StdEncoding.EncodeToString(raw)})
 	}
 	c.Do(t, "POST", "/api/v2/"+ws+"/actions/unlock", nil).Want(t, 200)
+	make("operation", ws+"/state-operations", "state-operations", removal)
 	id["output"] = c.Get(t, "/api/v2/state-versions/"+id["state"]+"/outputs").Want(t, 200).List(t)[0].ID
 	id["config"] = c.Upload(t, id["workspace"], map[string]string{"main.tf": `output "x" { value = 2 }`}, map[string]any{"auto-queue-runs": false})
 	id["oldconfig"] = c.Upload(t, id["workspace"], map[string]string{"main.tf": `output "x" { value = 1 }`}, map[string]any{"auto-queue-runs": false})
@@ -174,6 +175,8 @@ func (w *matrixWorld) fresh(kind string, a *actor) (things, error) {
 		} else {
 			make("tprj", "team-projects", "team-projects", map[string]any{"access": "read"}, "team", "teams", id["spare"], "project", "projects", id["project"])
 		}
+	case "operation":
+		make("operation", ws+"/state-operations", "state-operations", removal)
 	case "var":
 		make("var", ws+"/vars", "vars", map[string]any{"key": "k" + n, "value": "v", "category": "terraform"})
 	case "varset":

@@ -33,6 +33,7 @@ type call struct {
 	ssh     bool              // with the lent SSH key
 	packed  []string          // files that it may read besides
 	run     func(context.Context, *tfexec.Terraform) error
+	args    []string // instead of run, the command line of the engine
 	out     io.Writer
 	errOut  io.Writer
 
@@ -99,6 +100,9 @@ func (x *Executor) do(ctx context.Context, c call) (outcome, error) {
 	tf.SetStdout(c.out)
 	tf.SetStderr(c.errOut)
 
+	if c.args != nil {
+		c.run = x.direct(dir, env, c)
+	}
 	done := make(chan error, 1)
 	go func() {
 		// The kernel kills the engine when the thread that started it ends.

@@ -175,6 +175,11 @@ func fits(cur *Version, serial int64, lineage, md5 string) (same bool, err error
 // holds the workspace and has checked who may write. same reports that they
 // were current already; then the staged object is to be dropped.
 func Commit(ctx context.Context, tx *db.Tx, w workspace.Workspace, st Staged, run, by core.ID, force bool) (v Version, same bool, err error) {
+	return commit(ctx, tx, w, st, run, by, "", force)
+}
+
+// commit is Commit of what may bring back the content of version of.
+func commit(ctx context.Context, tx *db.Tx, w workspace.Workspace, st Staged, run, by, of core.ID, force bool) (v Version, same bool, err error) {
 	cur, err := current(ctx, tx, w)
 	if err != nil {
 		return v, false, err
@@ -186,6 +191,7 @@ func Commit(ctx context.Context, tx *db.Tx, w workspace.Workspace, st Staged, ru
 		return *cur, true, nil
 	}
 	v = version(w.ID, st, run, by, Finalized)
+	v.RollbackOf = of
 	if v, err = insert(ctx, tx, v); err != nil {
 		return v, false, err
 	}
