@@ -17,12 +17,11 @@ import (
 func TestMain(m *testing.M) { servertest.Main(m) }
 
 type world struct {
-	t       *testing.T
-	s       *servertest.Server
-	ann     *servertest.Client
-	ws      string
-	at      string
-	applied string // state version
+	t   *testing.T
+	s   *servertest.Server
+	ann *servertest.Client
+	ws  string
+	at  string
 }
 
 const two = `
