@@ -350,6 +350,16 @@ func (n *node) label(open string) string {
 	return string(r[:drawnText/2-1]) + "…" + string(r[len(r)-drawnText/2:])
 }
 
+// spoken is the name of a node for those who hear it: what is written into it,
+// and the whole address where that is shortened.
+func (n *node) spoken(open string) string {
+	s := n.label(open) + " " + n.words()
+	if n.label(open) != n.ID {
+		s += ": " + n.ID
+	}
+	return s
+}
+
 // words say what happens to a node.
 func (n *node) words() string {
 	k := kindWord(n.Kind)
