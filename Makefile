@@ -18,7 +18,7 @@ RACE := -race $(foreach p,sqlite/lib libc memory,-gcflags=modernc.org/$(p)=-race
 SEAL := CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o internal/executor/seal.bin ./cmd/seal
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo engine legacy deps generate fmt check lint vuln test test-short bench model chaos e2e-vcs cover
+.PHONY: help build demo engine legacy deps generate fmt check lint vuln test test-short screenshots bench model chaos e2e-vcs cover
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -74,9 +74,10 @@ test: deps ## run all tests: both databases, real engines, old and new clients, 
 	INTERLOCK_TEST_PROVIDER=$$(tools/provider.sh); \
 	INTERLOCK_TEST_S3=$$(tools/s3.sh); \
 	INTERLOCK_TEST_THING=$$(tools/thing.sh); \
+	INTERLOCK_TEST_AXE=$$(tools/axe.sh); \
 	INTERLOCK_TEST_GITEA=$$(tools/gitea.sh cached); \
 	INTERLOCK_TEST_OIDC=$$(tools/oidc.sh); \
-	export INTERLOCK_TEST_THING INTERLOCK_TEST_OIDC INTERLOCK_TEST_GITEA INTERLOCK_TEST_TOFU INTERLOCK_TEST_TF011 INTERLOCK_TEST_TF012 INTERLOCK_TEST_PROVIDER INTERLOCK_TEST_S3; \
+	export INTERLOCK_TEST_AXE INTERLOCK_TEST_THING INTERLOCK_TEST_OIDC INTERLOCK_TEST_GITEA INTERLOCK_TEST_TOFU INTERLOCK_TEST_TF011 INTERLOCK_TEST_TF012 INTERLOCK_TEST_PROVIDER INTERLOCK_TEST_S3; \
 	command -v terraform >/dev/null || export INTERLOCK_ENGINE_PATH=$$INTERLOCK_TEST_TOFU; \
 	nice tools/with-postgres.sh $(GO) test -tags seal $(RACE) -timeout 18m $(ARGS) $(PKG)
 	@if [ -z "$(ARGS)" ] && [ "$(PKG)" = ./... ]; then $(MAKE) conformance CONFORMANCE=-quick; fi
@@ -86,6 +87,14 @@ conformance: build ## run the vendor's client's own tests and hold them against 
 
 test-short: ## run what needs nothing installed: SQLite only, no old clients, no race detector
 	$(GO) test -short $(ARGS) $(PKG)
+
+SHOTS ?= screenshots
+
+screenshots: deps ## draw every page in light and dark, wide and narrow, into SHOTS (screenshots/)
+	@$(SEAL)
+	@mkdir -p $(SHOTS)
+	@INTERLOCK_TEST_SCREENSHOTS=$(abspath $(SHOTS)) $(GO) test -tags seal -run 'TestEveryPage$$' -count 1 -v -timeout 10m $(ARGS) ./internal/browser
+	@echo "$$(ls $(SHOTS)/page-*.png | wc -l) pictures are in $(SHOTS)"
 
 bench: build ## measure beside the bare engine, on both databases
 	tools/with-postgres.sh $(GO) run ./tools/bench $(ARGS)

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what the tests need from the system's packages, where it is missing:
-# a C compiler (the race detector), make, git, ssh, PostgreSQL's server, bubblewrap
-# and Chromium. Debian and Ubuntu, as root or with passwordless sudo. It prints
+# a C compiler (the race detector), make, git, ssh, PostgreSQL's server, bubblewrap,
+# Chromium and npm. Debian and Ubuntu, as root or with passwordless sudo. It prints
 # nothing when there is nothing to do. What it cannot install it names, and it
 # fails if the tests cannot run without that.
 set -eu
@@ -18,10 +18,11 @@ have_postgres() {
 	return 1
 }
 have_bwrap() { anyof bwrap; }
+have_npm() { anyof npm; }
 have_chromium() { anyof chromium chromium-browser google-chrome google-chrome-stable headless-shell chrome; }
 
 missing=
-for need in make git ssh cc postgres bwrap chromium; do
+for need in make git ssh cc postgres bwrap chromium npm; do
 	"have_$need" || missing="$missing $need"
 done
 [ -n "$missing" ] || exit 0
@@ -79,6 +80,7 @@ for need in $missing; do
 	postgres) what="PostgreSQL's server programs" packages="postgresql" without= ;;
 	bwrap) what="bubblewrap" packages="bubblewrap" without="tests of that sandbox" ;;
 	chromium) what="Chromium" packages="chromium fonts-liberation" without="tests of the pages in a browser" ;;
+	npm) what="npm" packages="npm" without= ;;
 	esac
 	if [ -n "$installs" ]; then
 		[ "$need" != postgres ] || no_main_cluster

@@ -32,6 +32,14 @@ type Service struct {
 	Installed func(context.Context) []executor.Engine
 	// LookAgain is called when work that was held back may go on.
 	LookAgain func()
+	// Examine makes the checks of interlock doctor.
+	Examine func(context.Context) []Check
+}
+
+// A Check is one of the doctor's: good, bad, or a note.
+type Check struct {
+	Good, Bad    bool
+	What, Detail string
 }
 
 // Routes mounts the API and the pages.

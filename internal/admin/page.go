@@ -30,6 +30,11 @@ func (s *Service) pages(rt *web.Router) {
 	at("POST /site/users/{user}/grant-admin", s.pageUserAction(s.Accounts.GrantAdmin))
 	at("POST /site/users/{user}/revoke-admin", s.pageUserAction(s.Accounts.RevokeAdmin))
 	at("POST /site/users/{user}/delete", s.pageDeleteUser)
+	at("GET /site/health", s.pageHealth)
+	at("GET /site/organizations", s.pageOrgs)
+	at("GET /site/engines", s.pageEngines)
+	at("GET /site/settings", func(r *http.Request) (web.Answer, error) { return s.settingsPage(r, nil, 0) })
+	at("POST /site/settings", s.pageSaveSettings)
 }
 
 // usersPerPage is the number of users on a page.

@@ -298,7 +298,7 @@ func (s *Server) wire(ctx context.Context) error {
 	s.runs.Sweeps = append(s.runs.Sweeps, triggers.Queue, destroyer.Sweep, planner.Sweep, drifts.Sweep, guards.Sweep)
 
 	site := &admin.Service{DB: s.db, Accounts: s.accounts, Workspaces: s.workspaces, Runs: s.runs, Installed: s.catalog.Installed,
-		LookAgain: func() { s.bus.Publish(run.DispatchTopic) }}
+		LookAgain: func() { s.bus.Publish(run.DispatchTopic) }, Examine: s.examine}
 	if err := site.Seed(ctx); err != nil {
 		return err
 	}

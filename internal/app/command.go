@@ -8,15 +8,12 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"interlock/internal/account"
 	"interlock/internal/audit"
-	"interlock/internal/blob"
 	"interlock/internal/core"
 	"interlock/internal/db"
 	"interlock/internal/executor"
@@ -191,61 +188,9 @@ func DoctorCommand(ctx context.Context, args []string, out io.Writer) error {
 	} else {
 		say(true, "sandbox", sb.Name()+": "+sb.Note())
 	}
-	catalog := executor.NewCatalog(executor.CatalogConfig{DataDir: c.DataDir, EnginePath: c.EnginePath, Mirror: c.EngineMirror})
-	if err := catalog.CheckPath(ctx); err != nil {
-		say(false, "engine-path", core.Message(err))
-	}
-	es := catalog.Installed(ctx)
-	for _, e := range es {
-		say(true, "engine", e.Product+" "+e.Version+" at "+e.Path)
-	}
-	if len(es) == 0 {
-		say(false, "engine", "no terraform or tofu found; put one on PATH, name it with --engine-path, or run `make engine`")
-	}
-	if _, err := exec.LookPath("git"); err != nil {
-		warn("git", "not found; modules from git cannot be fetched")
-	}
+	checkEngines(ctx, executor.NewCatalog(executor.CatalogConfig{DataDir: c.DataDir, EnginePath: c.EnginePath, Mirror: c.EngineMirror}), say, warn)
 	if bad > 0 {
 		return fmt.Errorf("%d of the checks failed", bad)
 	}
 	return nil
-}
-
-// lowDisk is the free space in bytes under which the doctor complains.
-const lowDisk = 1 << 30
-
-func checkDisk(dir string, say func(bool, string, string)) {
-	var st syscall.Statfs_t
-	if err := syscall.Statfs(dir, &st); err != nil {
-		say(false, "data-dir", dir+": "+err.Error())
-		return
-	}
-	free := int64(st.Bavail) * st.Bsize
-	say(free > lowDisk, "data-dir", fmt.Sprintf("%s has %d MiB free", dir, free>>20))
-	if fi, err := os.Stat(filepath.Join(dir, "encryption.key")); err == nil && fi.Mode().Perm()&0o077 != 0 {
-		say(false, "key file", "others can read encryption.key; run chmod 600 on it")
-	}
-}
-
-func checkBlobs(ctx context.Context, c *Config, box *secret.Box, say func(bool, string, string)) {
-	s, err := blob.Open(ctx, c.ObjectStore, box)
-	if err == nil {
-		defer s.Close()
-		err = s.Probe(ctx)
-	}
-	if err != nil {
-		say(false, "object-store", err.Error())
-		return
-	}
-	say(true, "object-store", blob.RedactAddress(c.ObjectStore)+" takes, gives and deletes an object")
-}
-
-func checkUsers(ctx context.Context, d *db.DB, warn func(string, string)) {
-	_ = d.View(ctx, func(ctx context.Context, tx *db.Tx) error {
-		n, err := db.One(ctx, tx, db.Int, `SELECT count(*) FROM app_user WHERE site_admin AND suspended = false`)
-		if err == nil && n == 0 {
-			warn("users", "there is no administrator yet; the server prints a setup link at its start")
-		}
-		return err
-	})
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"interlock/internal/servertest"
 )
 
 // axeScript is the source of the accessibility rules; see tools/axe.sh.
@@ -99,24 +101,26 @@ func (p *page) narrow(name string) {
 	}
 }
 
-// Every page of the table of routes, on a server with one of everything, fits
-// 390 pixels and has no serious or critical finding of axe-core, in light and
-// dark. With INTERLOCK_TEST_SCREENSHOTS=DIR (make screenshots) each is kept as
-// a picture.
+// Every page of the table of routes, on a server with one of everything: it
+// fits 390 pixels, has no serious or critical finding of axe-core in light and
+// dark, and all that can be done on it is reached by Tab. At last a run is
+// confirmed by keyboard alone. With INTERLOCK_TEST_SCREENSHOTS=DIR (make
+// screenshots) each page is kept as a picture.
 func TestEveryPage(t *testing.T) {
 	began := time.Now()
 	b := openBrowser(t)
 	axe := axeScript(t)
 	w := newWorld(t, func(text string) string { return text })
 	w.covered()
-	looks := 0
 	t.Logf("the world took %v", time.Since(began).Round(time.Second))
+	looks, stops := 0, 0
 	walk := func(p *page, list []sight) {
 		for _, v := range list {
 			p.visit(v.path)
 			p.until("the page itself", "!!document.querySelector('main') && document.title !== ''")
 			p.shot("page-" + v.name)
 			p.narrow(v.name)
+			stops += p.tabbed(v.name)
 			// What is folded is looked at as well.
 			p.eval("document.querySelectorAll('details').forEach(d => { d.open = true })")
 			for _, s := range []string{"light", "dark"} {
@@ -134,10 +138,128 @@ func TestEveryPage(t *testing.T) {
 	}
 	p := b.page(t, w.s.URL)
 	walk(p, w.openSights())
-	p.signIn("ann", "a password of theirs")
+	p.signIn("ann", servertest.Password)
 	walk(p, w.sights())
 	site := b.page(t, w.s.URL)
-	site.signIn("root-admin", "correct horse battery")
+	site.signIn(servertest.AdminName, servertest.AdminPassword)
 	walk(site, w.siteSights())
-	t.Logf("axe-core looked at %d pages, each in light and dark: %d looks", looks/2, looks)
+	t.Logf("axe-core looked at %d pages, each in light and dark: %d looks; Tab stopped %d times", looks/2, looks, stops)
+
+	p.visit("/app/acme/shop/runs/" + w.id["run"])
+	p.tabTo("document.activeElement.id === 'act-seen'")
+	p.key(" ", 32, " ")
+	p.tabTo("document.activeElement.innerText === 'Confirm and apply'")
+	p.key("Enter", 13, "\r")
+	p.until("the end", "document.querySelector('#run-head .badge')?.innerText.includes('Applied')")
+	p.innocent()
+}
+
+// tab presses the key of that name.
+func (p *page) tab() {
+	p.t.Helper()
+	p.call("Input.dispatchKeyEvent", map[string]any{"type": "rawKeyDown", "key": "Tab", "code": "Tab", "windowsVirtualKeyCode": 9})
+	p.call("Input.dispatchKeyEvent", map[string]any{"type": "keyUp", "key": "Tab", "code": "Tab", "windowsVirtualKeyCode": 9})
+}
+
+// tabTo presses Tab until something holds of what has the focus.
+func (p *page) tabTo(expr string) {
+	p.t.Helper()
+	for range 300 {
+		if p.tab(); p.eval(expr) == true {
+			return
+		}
+	}
+	p.t.Fatalf("Tab never comes to where %s", expr)
+}
+
+// tabbed walks a page by Tab from its top, and fails the test for what can be
+// done there and is not reached, and for a stop that does not show. It returns
+// the number of stops.
+func (p *page) tabbed(name string) int {
+	p.t.Helper()
+	n, _ := p.eval(`(() => {
+		window.walked = new Set(); window.unseen = [];
+		document.addEventListener("focusin", e => {
+			window.walked.add(e.target);
+			const s = getComputedStyle(e.target);
+			if (!e.target.matches(":focus-visible") || (s.outlineStyle === "none" || parseFloat(s.outlineWidth) < 1) && !e.target.closest("svg")) window.unseen.push(e.target.outerHTML.slice(0, 120));
+		});
+		window.wanted = [...document.querySelectorAll("a[href], button, input:not([type=hidden]), select, textarea, summary")].filter(e =>
+			!e.disabled && e.checkVisibility({visibilityProperty: true}) && e.tabIndex >= 0);
+		return window.wanted.length;
+	})()`).(float64)
+	if n == 0 {
+		p.t.Errorf("%s has nothing to do", name)
+	}
+	missing := `window.wanted.filter(e => e.isConnected && !window.walked.has(e) && !(e.type === "radio" && window.wanted.some(o => o.type === "radio" && o.name === e.name && o.form === e.form && window.walked.has(o))))`
+	stops := 0
+	for ; stops < int(n)+40; stops++ {
+		if p.tab(); stops >= int(n)/2 && stops%5 == 0 && p.eval(missing+".length") == 0.0 {
+			break
+		}
+	}
+	if left := p.eval(missing + `.slice(0, 5).map(e => e.outerHTML.slice(0, 140)).join("\n\t")`); left != "" {
+		p.t.Errorf("%s: Tab does not reach\n\t%v", name, left)
+	}
+	if unseen := p.eval(`window.unseen.slice(0, 5).join("\n\t")`); unseen != "" {
+		p.t.Errorf("%s: the focus does not show on\n\t%v", name, unseen)
+	}
+	return stops
+}
+
+// hostile is what this test's people write: markup, and a turn of direction.
+const hostile = `<img src=x onerror=alert(1)><svg onload=alert(2)>"'><script>alert(3)</script>` + "\u202egnp.exe"
+
+// What people write is text on every page, wherever it comes from: names,
+// messages, comments, values, outputs, logs, commits, answers of others. No
+// script of theirs runs, no element is of their making, no control character
+// is left, and a turn of direction ends with its element.
+func TestEveryPageIsInert(t *testing.T) {
+	b := openBrowser(t)
+	w := newWorld(t, func(text string) string { return text + " " + hostile })
+	shown := 0
+	var without []string
+	walk := func(p *page, list []sight) {
+		for _, v := range list {
+			p.visit(v.path)
+			p.eval("document.querySelectorAll('details').forEach(d => { d.open = true })")
+			if n := p.eval("document.querySelectorAll('main img:not([src^=data]), iframe, main script, [onerror], [onload], [onfocus], a[href^=\"javascript:\"]').length"); n != 0.0 {
+				p.t.Errorf("%s: %v elements of a visitor's making", v.name, n)
+			}
+			if p.eval(`/[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]/.test(document.body.textContent)`) != false {
+				p.t.Errorf("%s: control characters", v.name)
+			}
+			if p.eval(`document.title.includes("owned")`) != false {
+				p.t.Errorf("%s: a log names the page", v.name)
+			}
+			turned := p.eval(`(() => {
+				const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), out = [];
+				for (let n; n = walk.nextNode();) {
+					if (!n.data.includes("\u202e")) continue;
+					const s = getComputedStyle(n.parentElement);
+					if (s.display === "inline" && !s.unicodeBidi.includes("isolate")) out.push(n.parentElement.outerHTML.slice(0, 120));
+				}
+				return out.slice(0, 3).join("\n\t");
+			})()`)
+			if turned != "" && turned != nil {
+				p.t.Errorf("%s: a turn of direction reaches beyond\n\t%v", v.name, turned)
+			}
+			if p.eval(`document.documentElement.textContent.includes("onerror=alert(1)") || [...document.querySelectorAll("input, textarea")].some(e => e.value.includes("onerror=alert(1)"))`) == true {
+				shown++
+			} else {
+				without = append(without, v.name)
+			}
+		}
+		p.innocent()
+	}
+	p := b.page(t, w.s.URL)
+	p.signIn("ann", servertest.Password)
+	walk(p, w.sights())
+	site := b.page(t, w.s.URL)
+	site.signIn(servertest.AdminName, servertest.AdminPassword)
+	walk(site, w.siteSights())
+	if shown < 35 {
+		t.Errorf("what is hostile shows on %d pages only", shown)
+	}
+	t.Logf("%d pages show what is hostile; not on %v", shown, without)
 }

@@ -66,7 +66,8 @@ func (w *world) make(word, path, typ string, attributes map[string]any, rels ...
 	return w.id[word]
 }
 
-// shopConfig is a configuration of about sixty resources in modules.
+// shopConfig is a configuration of 62 resources in modules; the next generation
+// replaces, changes and drops some.
 func shopConfig(w *world, generation int) map[string]string {
 	service := fmt.Sprintf(`variable "name" { type = string }
 variable "replicas" { type = number }
@@ -88,7 +89,7 @@ resource "terraform_data" "record" {
 }
 output "id" { value = terraform_data.database.id }
 `, generation, generation, generation)
-	replicas := 8 - generation
+	replicas := 11 - generation
 	return map[string]string{
 		"main.tf": fmt.Sprintf(`variable "greeting" { default = "" }
 variable "password" {
@@ -221,7 +222,7 @@ func (w *world) around(shop string) {
 	w.id["client"] = conn.One(t).ID
 	w.form("/app/organizations/acme/vcs/"+w.id["client"]+"/workspaces", "repository", "infra", "branch", "", "dir", "net", "prefixes", "", "name", "net")
 	w.id["provider"] = w.s.Admin.Do(t, "POST", "/api/v2/admin/identity-providers", servertest.Doc("identity-providers", map[string]any{
-		"name": "Example", "issuer": w.hook.URL, "client-id": "web", "client-secret": "secret"})).Want(t, 201).One(t).ID
+		"name": w.say("Example"), "issuer": w.hook.URL, "client-id": "web", "client-secret": "secret"})).Want(t, 201).One(t).ID
 }
 
 // repository makes one for version control to look at.
@@ -402,6 +403,10 @@ func (w *world) siteSights() []sight {
 	return []sight{
 		{"site-users", "/site/users"},
 		{"site-user", "/site/users/" + w.ann.ID},
+		{"site-organizations", "/site/organizations"},
+		{"site-engines", "/site/engines"},
+		{"site-settings", "/site/settings"},
+		{"site-health", "/site/health"},
 		{"site-sso", "/site/sso"},
 		{"site-sso-provider", "/site/sso/" + w.id["provider"]},
 	}

@@ -110,6 +110,11 @@ var matrixAccountRows = []matrixRow{
 	{"PATCH /api/v2/admin/smtp-settings", "admin", "", d("smtp-settings", nil)},
 
 	{"GET /site/users", "admin", "", nil},
+	{"GET /site/health", "admin", "", nil},
+	{"GET /site/organizations", "admin", "", nil},
+	{"GET /site/engines", "admin", "", nil},
+	{"GET /site/settings", "admin", "", nil},
+	{"POST /site/settings", "admin", "", url.Values{"max-orgs": {"many"}}},
 	{"GET /site/sso", "admin", "", nil},
 	{"POST /site/sso", "admin", "", url.Values{"name": {""}}},
 	{"GET /site/sso/{provider}", "admin", "only=none", nil},
