@@ -178,10 +178,18 @@ func (w *world) people() {
 	w.make("vsvar", "varsets/"+w.id["varset"]+"/relationships/vars", "vars", map[string]any{"key": "region", "value": w.say("eu"), "category": "env", "description": w.say("where")})
 	w.make("pool", "organizations/acme/agent-pools", "agent-pools", map[string]any{"name": "inside"})
 	ann.Do(t, "POST", "/api/v2/agent-pools/"+w.id["pool"]+"/authentication-tokens", servertest.Doc("authentication-tokens", map[string]any{"description": w.say("rack 4")})).Want(t, 201)
-	w.make("key", "organizations/acme/ssh-keys", "ssh-keys", map[string]any{"name": w.say("deploy"), "value": "a private key"})
+	w.make("key", "organizations/acme/ssh-keys", "ssh-keys", map[string]any{"name": w.short("deploy"), "value": "a private key"})
 	w.form("/app/account/variables", "organization", "acme", "key", "MINE", "value", w.say("my own"), "category", "env", "description", w.say("only mine"))
-	w.form("/app/organizations/acme/views", "list", "workspaces", "view-name", w.say("Waiting"), "query", "status=planned")
-	w.form("/app/organizations/acme/views", "list", "explorer", "view-name", w.say("All data"), "query", "q=type:terraform_data")
+	w.form("/app/organizations/acme/views", "list", "workspaces", "view-name", w.short("Waiting"), "query", "status=planned")
+	w.form("/app/organizations/acme/views", "list", "explorer", "view-name", w.short("All data"), "query", "q=type:terraform_data")
+}
+
+// short is say for names of at most sixty characters.
+func (w *world) short(text string) string {
+	if w.say(text) == text {
+		return text
+	}
+	return text + " <img src=x onerror=alert(1)>"
 }
 
 // form sends a form as ann does.
@@ -210,6 +218,14 @@ func (w *world) around(shop string) {
 	t, ann := w.t, w.ann
 	t.Helper()
 	dns := ann.Workspace(t, "acme", "dns", nil)
+	for i, colour := range []string{"red", "blue"} {
+		record, err := json.Marshal(w.say(colour))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ann.PutState(t, dns, i+1, "1.11.4", fmt.Sprintf(`"outputs":{"colour":{"value":%[1]s,"type":"string"}},"resources":[{"mode":"managed","type":"terraform_data","name":"zone","provider":"provider[\"terraform.io/builtin/terraform\"]","instances":[{"attributes":{"id":"z","input":%[1]s}}]}]`, record))
+		w.id[colour] = ann.Get(t, "/api/v2/workspaces/"+dns+"/current-state-version").Want(t, 200).One(t).ID
+	}
 	ann.Do(t, "POST", "/api/v2/workspaces/"+shop+"/run-triggers", servertest.Doc("run-triggers", map[string]any{}, "sourceable", "workspaces", dns)).Want(t, 201)
 	ann.Do(t, "POST", "/api/v2/workspaces/"+shop+"/relationships/remote-state-consumers", map[string]any{"data": []any{map[string]any{"type": "workspaces", "id": w.id["empty"]}}}).Want(t, 204)
 	ann.Do(t, "POST", "/api/v2/workspaces/"+shop+"/relationships/tags", map[string]any{"data": []any{map[string]any{"type": "tags", "attributes": map[string]any{"name": "critical"}}}}).Want(t, 204)
@@ -222,7 +238,7 @@ func (w *world) around(shop string) {
 	w.id["client"] = conn.One(t).ID
 	w.form("/app/organizations/acme/vcs/"+w.id["client"]+"/workspaces", "repository", "infra", "branch", "", "dir", "net", "prefixes", "", "name", "net")
 	w.id["provider"] = w.s.Admin.Do(t, "POST", "/api/v2/admin/identity-providers", servertest.Doc("identity-providers", map[string]any{
-		"name": w.say("Example"), "issuer": w.hook.URL, "client-id": "web", "client-secret": "secret"})).Want(t, 201).One(t).ID
+		"name": w.short("Example"), "issuer": w.hook.URL, "client-id": "web", "client-secret": "secret"})).Want(t, 201).One(t).ID
 }
 
 // repository makes one for version control to look at.
@@ -320,11 +336,6 @@ func (w *world) settle(shop string) {
 		}
 	}
 	w.id["state"] = ann.Get(t, "/api/v2/workspaces/"+shop+"/current-state-version").Want(t, 200).One(t).ID
-	for i, st := range ann.Get(t, "/api/v2/state-versions?filter[workspace][name]=shop&filter[organization][name]=acme").Want(t, 200).List(t) {
-		if i == 0 || st.ID != w.id["state"] {
-			w.id["oldstate"] = st.ID
-		}
-	}
 }
 
 // sights are the pages of an organization and of a person; of ann.
@@ -374,7 +385,7 @@ func (w *world) sights() []sight {
 		{"variable", ws + "/variables/" + w.id["var"]},
 		{"states", ws + "/states"},
 		{"state", ws + "/states/" + w.id["state"]},
-		{"state-diff", ws + "/states/" + w.id["state"] + "?with=" + w.id["oldstate"]},
+		{"state-diff", "/app/acme/dns/states/" + w.id["blue"] + "?with=" + w.id["red"]},
 		{"drift", "/app/acme/paint/drift"},
 		{"drift-none", ws + "/drift"},
 		{"workspace-settings", ws + "/settings"},
