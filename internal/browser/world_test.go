@@ -230,7 +230,7 @@ func (w *world) around(shop string) {
 	ann.Do(t, "POST", "/api/v2/workspaces/"+shop+"/relationships/remote-state-consumers", map[string]any{"data": []any{map[string]any{"type": "workspaces", "id": w.id["empty"]}}}).Want(t, 204)
 	ann.Do(t, "POST", "/api/v2/workspaces/"+shop+"/relationships/tags", map[string]any{"data": []any{map[string]any{"type": "tags", "attributes": map[string]any{"name": "critical"}}}}).Want(t, 204)
 	ann.Do(t, "PATCH", "/api/v2/workspaces/"+shop, map[string]any{"data": map[string]any{"type": "workspaces", "attributes": map[string]any{}, "relationships": map[string]any{
-		"tag-bindings": map[string]any{"data": []any{map[string]any{"type": "tag-bindings", "attributes": map[string]any{"key": "owner", "value": w.say("shop team")}}}}}}}).Want(t, 200)
+		"tag-bindings": map[string]any{"data": []any{map[string]any{"type": "tag-bindings", "attributes": map[string]any{"key": "owner", "value": "shop team"}}}}}}}).Want(t, 200)
 	n := w.make("notification", "workspaces/"+shop+"/notification-configurations", "notification-configurations", map[string]any{"name": w.say("chat"), "destination-type": "generic", "url": w.hook.URL + "/", "enabled": true, "triggers": []string{"run:completed", "run:needs_attention"}})
 	ann.Do(t, "POST", "/api/v2/notification-configurations/"+n+"/actions/verify", nil).Want(t, 200)
 	w.make("project-notification", "projects/"+w.id["project"]+"/notification-configurations", "notification-configurations", map[string]any{"name": w.say("all"), "destination-type": "generic", "url": w.hook.URL + "/", "enabled": true, "triggers": []string{"run:errored"}})
