@@ -66,3 +66,22 @@ func TestPagesOfAdministrators(t *testing.T) {
 		root.has(root.get(at+"?page=2&q=EXAMPLE"), "Page 2 of 2", "z49@example.com")
 	})
 }
+
+// What administrators see of the site as a whole, and its settings as a form.
+func TestPagesOfTheSite(t *testing.T) {
+	dbtest.EachURL(t, func(t *testing.T, dsn string) {
+		s, ann, eve, _ := pagesWorld(t, dsn)
+		root := signIn(t, s, servertest.AdminName, servertest.AdminPassword)
+		root.has(root.get("/site/health"), "data-dir", "takes, gives and deletes an object", s.App.DB().Kind()+" answers", "sandbox")
+		root.has(root.get("/site/organizations"), ">acme<", "ann", "Active")
+		root.has(root.get("/site/organizations?q=nobody"), "There is no organization like that.")
+		root.has(root.get("/site/engines"), "Workspaces", "Enabled")
+		good := []string{"limit-orgs", "true", "max-orgs", "7", "max-workspaces", "9", "rate-limit", "50", "plan-timeout", "90m", "apply-timeout", "3h"}
+		root.has(root.fails("/site/settings", 422, "must be a whole number", "max-orgs", "many", "max-workspaces", "9", "rate-limit", "50", "plan-timeout", "90m", "apply-timeout", "3h"), `value="9"`)
+		root.fails("/site/settings", 422, "must be a duration", append([]string{"plan-timeout", "soon"}, good...)...)
+		root.has(root.get(root.post("/site/settings", good...)), "Saved.", `value="7"`, `value="1h30m"`, `value="3h"`, `name="limit-orgs" value="true" checked`)
+		for _, p := range []*reader{ann, eve} {
+			p.barred([]string{"/site/health", "/site/organizations", "/site/engines", "/site/settings"}, []string{"/site/settings"})
+		}
+	})
+}
