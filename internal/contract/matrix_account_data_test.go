@@ -114,7 +114,7 @@ var matrixAccountRows = []matrixRow{
 	{"GET /site/organizations", "admin", "", nil},
 	{"GET /site/engines", "admin", "", nil},
 	{"GET /site/settings", "admin", "", nil},
-	{"POST /site/settings", "admin", "", url.Values{"max-orgs": {"many"}}},
+	{"POST /site/settings", "admin", "", url.Values{"max-orgs": {"5"}, "max-workspaces": {"100"}, "rate-limit": {"30"}, "plan-timeout": {"2h"}, "apply-timeout": {"24h"}}},
 	{"GET /site/sso", "admin", "", nil},
 	{"POST /site/sso", "admin", "", url.Values{"name": {""}}},
 	{"GET /site/sso/{provider}", "admin", "only=none", nil},
