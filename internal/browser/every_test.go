@@ -177,6 +177,7 @@ func (p *page) tabTo(expr string) {
 // the number of stops.
 func (p *page) tabbed(name string) int {
 	p.t.Helper()
+	p.call("Emulation.setFocusEmulationEnabled", map[string]any{"enabled": true}) // of several tabs only one has the window's focus
 	n, _ := p.eval(`(() => {
 		window.walked = new Set(); window.unseen = [];
 		document.addEventListener("focusin", e => {
