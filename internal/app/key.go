@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"interlock/internal/audit"
 	"interlock/internal/core"
@@ -71,7 +72,14 @@ func KeyCommand(ctx context.Context, args []string, out io.Writer) error {
 		return UsageError{fmt.Sprintf("setting data-dir: %q is not writable; %v", c.DataDir, errors.Unwrap(err))}
 	}
 	defer f.Close()
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	// A program that was just started by this process may hold the last one's
+	// lock for a moment, until it has begun.
+	for end := time.Now().Add(2 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		if err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err == nil || time.Now().After(end) {
+			break
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("another interlock key command is at work on %s", c.DataDir)
 	}
 	d, err := db.Open(ctx, c.Database)

@@ -27,7 +27,14 @@ func settle(ctx context.Context) {
 	case <-time.After(settleAfter):
 	}
 	debug.FreeOSMemory()
-	f, err := os.Open("/proc/self/maps")
+	forget()
+}
+
+// forget lets go of the pages of the program that are exactly what its file
+// says. Of a mapping with a page of its own, such as what a loader relocated,
+// nothing is let go: that would be lost.
+func forget() {
+	f, err := os.Open("/proc/self/smaps")
 	if err != nil {
 		return
 	}
@@ -36,16 +43,23 @@ func settle(ctx context.Context) {
 	if err != nil {
 		return
 	}
+	var from, to uintptr // of the mapping that the lines are about, if it is one to look at
 	for sc := bufio.NewScanner(f); sc.Scan(); {
 		line := strings.Fields(sc.Text())
-		// Only what nobody can write to: anything else is data.
-		if len(line) < 6 || line[5] != self || strings.Contains(line[1], "w") {
-			continue
+		switch {
+		case len(line) >= 5 && strings.Contains(line[0], "-"):
+			from, to = 0, 0
+			if len(line) < 6 || line[5] != self || strings.Contains(line[1], "w") {
+				continue
+			}
+			if _, err := fmt.Sscanf(line[0], "%x-%x", &from, &to); err != nil {
+				from, to = 0, 0
+			}
+		case len(line) >= 2 && line[0] == "Anonymous:":
+			if line[1] == "0" && to > from {
+				_, _, _ = unix.Syscall(unix.SYS_MADVISE, from, to-from, unix.MADV_DONTNEED) // best effort
+			}
+			from, to = 0, 0
 		}
-		var from, to uintptr
-		if _, err := fmt.Sscanf(line[0], "%x-%x", &from, &to); err != nil || to <= from {
-			continue
-		}
-		_, _, _ = unix.Syscall(unix.SYS_MADVISE, from, to-from, unix.MADV_DONTNEED) // best effort
 	}
 }
