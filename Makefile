@@ -64,7 +64,9 @@ lint: check ## check, then golangci-lint where it is installed
 vuln: ## look for known vulnerabilities in what the binary calls (needs the network)
 	$(LINT) govulncheck ./cmd/...
 
-# One build after the other: each takes all cores by itself.
+# One build after the other: each takes all cores by itself. The pages in a
+# browser come last and alone, without the race detector: they measure how long
+# a reader waits.
 test: deps ## run all tests: both databases, real engines, old and new clients, browser
 	@$(SEAL)
 	@set -e; \
@@ -79,7 +81,9 @@ test: deps ## run all tests: both databases, real engines, old and new clients, 
 	INTERLOCK_TEST_OIDC=$$(tools/oidc.sh); \
 	export INTERLOCK_TEST_AXE INTERLOCK_TEST_THING INTERLOCK_TEST_OIDC INTERLOCK_TEST_GITEA INTERLOCK_TEST_TOFU INTERLOCK_TEST_TF011 INTERLOCK_TEST_TF012 INTERLOCK_TEST_PROVIDER INTERLOCK_TEST_S3; \
 	command -v terraform >/dev/null || export INTERLOCK_ENGINE_PATH=$$INTERLOCK_TEST_TOFU; \
-	nice tools/with-postgres.sh $(GO) test -tags seal $(RACE) -timeout 18m $(ARGS) $(PKG)
+	some=$$($(GO) list $(PKG) | grep -v /internal/browser$$ || true); \
+	[ -z "$$some" ] || nice tools/with-postgres.sh $(GO) test -tags seal $(RACE) -timeout 25m $(ARGS) $$some; \
+	! $(GO) list $(PKG) | grep -q /internal/browser$$ || nice $(GO) test -tags seal -timeout 15m $(ARGS) ./internal/browser
 	@if [ -z "$(ARGS)" ] && [ "$(PKG)" = ./... ]; then $(MAKE) conformance CONFORMANCE=-quick; fi
 
 conformance: build ## run the vendor's client's own tests and hold them against the list (CONFORMANCE=-tfe: with administration)

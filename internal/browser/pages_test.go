@@ -319,7 +319,7 @@ func TestPagesWithoutScripts(t *testing.T) {
 	s.Access(t, "ann", "plain", bob, "read")
 	reader := b.page(t, s.URL)
 	reader.signIn("bob", servertest.Password)
-	for _, path := range []string{"/app/ann", "/app/ann/plain", "/app/ann/plain/runs", "/app/ann/plain/variables", "/app/ann/plain/states", "/app/ann/plain/settings", page} {
+	for _, path := range []string{"/app/ann/plain", "/app/ann/plain/runs", "/app/ann/plain/variables", "/app/ann/plain/states", "/app/ann/plain/settings", page} {
 		reader.visit(path)
 		reader.says("plain")
 		if n := reader.eval("document.querySelectorAll('main form[method=post]').length"); n != 0.0 {

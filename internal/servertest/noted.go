@@ -12,17 +12,18 @@ import (
 // unnoted is what a request may write without a row in the audit trail, and
 // why. Everything else fails the test in which it happens.
 var unnoted = map[string]string{
-	"session UPDATE":        "that it was used; its beginning and its end are noted",
-	"api_token UPDATE":      "that it was used",
-	"user_identity UPDATE":  "that it was used to sign in",
-	"user_totp UPDATE":      "that a code was used to sign in; on and off are noted",
-	"phase UPDATE":          "documents that are made of a plan when somebody asks; what a run does is noted",
-	"vcs_delivery INSERT":   "a webhook that was heard; what comes of it is noted with the run",
-	"vcs_repository UPDATE": "when it is looked at next",
-	"login_code UPDATE":     "that a code of the CLI's was spent; the token that comes of it is noted",
-	"login_step INSERT":     "half a sign-in; a whole one is noted",
-	"login_step UPDATE":     "half a sign-in",
-	"login_step DELETE":     "half a sign-in",
+	"session UPDATE":            "that it was used; its beginning and its end are noted",
+	"api_token UPDATE":          "that it was used",
+	"user_identity UPDATE":      "that it was used to sign in",
+	"user_totp UPDATE":          "that a code was used to sign in; on and off are noted",
+	"phase UPDATE":              "documents that are made of a plan when somebody asks; what a run does is noted",
+	"vcs_delivery INSERT":       "a webhook that was heard; what comes of it is noted with the run",
+	"vcs_repository UPDATE":     "when it is looked at next",
+	"module_test_config UPDATE": "an archive that came for a test that was asked for; the test is noted",
+	"login_code UPDATE":         "that a code of the CLI's was spent; the token that comes of it is noted",
+	"login_step INSERT":         "half a sign-in; a whole one is noted",
+	"login_step UPDATE":         "half a sign-in",
+	"login_step DELETE":         "half a sign-in",
 }
 
 // noted fails t when a request changes something and adds nothing to the trail
