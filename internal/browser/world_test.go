@@ -226,6 +226,7 @@ func (w *world) around(shop string) {
 		ann.PutState(t, dns, i+1, "1.11.4", fmt.Sprintf(`"outputs":{"colour":{"value":%[1]s,"type":"string"}},"resources":[{"mode":"managed","type":"terraform_data","name":"zone","provider":"provider[\"terraform.io/builtin/terraform\"]","instances":[{"attributes":{"id":"z","input":%[1]s}}]}]`, record))
 		w.id[colour] = ann.Get(t, "/api/v2/workspaces/"+dns+"/current-state-version").Want(t, 200).One(t).ID
 	}
+	w.id["operation"] = w.form("/app/acme/dns/state-operations", "operations", "mv terraform_data.zone terraform_data.area")
 	ann.Do(t, "POST", "/api/v2/workspaces/"+shop+"/run-triggers", servertest.Doc("run-triggers", map[string]any{}, "sourceable", "workspaces", dns)).Want(t, 201)
 	ann.Do(t, "POST", "/api/v2/workspaces/"+shop+"/relationships/remote-state-consumers", map[string]any{"data": []any{map[string]any{"type": "workspaces", "id": w.id["empty"]}}}).Want(t, 204)
 	ann.Do(t, "POST", "/api/v2/workspaces/"+shop+"/relationships/tags", map[string]any{"data": []any{map[string]any{"type": "tags", "attributes": map[string]any{"name": "critical"}}}}).Want(t, 204)
@@ -387,6 +388,8 @@ func (w *world) sights() []sight {
 		{"states", ws + "/states"},
 		{"state", ws + "/states/" + w.id["state"]},
 		{"state-diff", "/app/acme/dns/states/" + w.id["blue"] + "?with=" + w.id["red"]},
+		{"state-operations", "/app/acme/dns/state-operations"},
+		{"state-operation", w.id["operation"]},
 		{"drift", "/app/acme/paint/drift"},
 		{"drift-none", ws + "/drift"},
 		{"workspace-settings", ws + "/settings"},
