@@ -98,6 +98,8 @@ func TestABigPlanOnThePages(t *testing.T) {
 	p.eval("(() => { const q = document.querySelector('#f-q'); q.value = ''; q.dispatchEvent(new Event('input', {bubbles: true})); document.querySelector('[name=flat]').click() })()")
 	p.until("each by itself", "document.querySelectorAll('#change-list .change').length === 100")
 	for n := 200; n <= 400; n += 100 {
+		// Until it has settled, a press is the plain link's.
+		p.until("a list at rest", "!document.querySelector('.htmx-added, .htmx-settling, .htmx-swapping, .htmx-request')")
 		p.press(fmt.Sprintf("Show the next ones (%d left)", 2101-n))
 		p.until("the next ones", fmt.Sprintf("document.querySelectorAll('#change-list .change').length === %d", n))
 	}

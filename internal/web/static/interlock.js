@@ -111,16 +111,14 @@
         last.querySelector(".count").textContent = last.childElementCount - 1;
       } else log.append(el);
     }
-    for (let extra = log.childElementCount - maxLines; extra > 0; extra--) {
-      log.firstElementChild.remove();
-      log.dataset.trimmed = "1"; // it may scroll by that, and nobody did it
-    }
+    for (let extra = log.childElementCount - maxLines; extra > 0; extra--) log.firstElementChild.remove();
     if (!follow || follow.checked) log.scrollTop = log.scrollHeight;
     const card = log.closest("[hidden]");
     if (card) card.hidden = false;
   }
 
-  // Whoever scrolls up wants to read; whoever is back at the end, to follow.
+  // Whoever scrolls up wants to read; whoever is back at the end, to follow. What
+  // append moves is at the end again before its event comes.
   for (const box of document.querySelectorAll("[data-follow]")) {
     const log = box.closest(".logcard").querySelector(".log");
     const input = box.querySelector("input");
@@ -129,9 +127,8 @@
     let top = 0;
     log.addEventListener("scroll", () => {
       if (log.scrollHeight - log.scrollTop - log.clientHeight < 40) input.checked = true;
-      else if (log.scrollTop < top && log.dataset.trimmed !== "1") input.checked = false;
+      else if (log.scrollTop < top) input.checked = false;
       top = log.scrollTop;
-      delete log.dataset.trimmed;
     });
   }
 
