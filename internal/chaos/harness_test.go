@@ -56,6 +56,7 @@ var built = sync.OnceValues(func() (string, error) {
 })
 
 func TestMain(m *testing.M) {
+	servertest.AtOnce(4)
 	code := m.Run()
 	if builtIn != "" {
 		_ = os.RemoveAll(builtIn)

@@ -19,7 +19,10 @@ import (
 	"interlock/internal/servertest"
 )
 
-func TestMain(m *testing.M) { servertest.Main(m) }
+func TestMain(m *testing.M) {
+	servertest.AtOnce(4)
+	servertest.Main(m)
+}
 
 // A session is an engineer at a terminal in a directory.
 type session struct {

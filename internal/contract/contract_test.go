@@ -15,7 +15,10 @@ import (
 	"interlock/internal/servertest"
 )
 
-func TestMain(m *testing.M) { servertest.Main(m) }
+func TestMain(m *testing.M) {
+	servertest.AtOnce(6)
+	servertest.Main(m)
+}
 
 // world is an owner with an organization, alone on a server that other worlds
 // share.

@@ -74,6 +74,8 @@ func (x *Executor) do(ctx context.Context, c call) (outcome, error) {
 	env := map[string]string{
 		"PATH": runPath, seal.MarkVar: mark, "INTERLOCK_DIR": dir, "INTERLOCK_ENGINE": x.cfg.Sandbox.enginePath(s.Engine.Path),
 		"INTERLOCK_VERSION": string(version), "INTERLOCK_BWRAP": x.cfg.Sandbox.bwrap, "INTERLOCK_SELF": x.cfg.Sandbox.self,
+		seal.CopiesVar: strings.Join(x.cfg.Sandbox.copies, string(filepath.ListSeparator)),
+		"GOMAXPROCS":   "1", // of the supervisor, which waits and starts sooner with one
 	}
 	if s.Lease != "" {
 		env[seal.LeaseVar] = s.Lease

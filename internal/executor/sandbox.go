@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -22,6 +23,7 @@ type Sandbox struct {
 	name, note string
 	bwrap      string   // path
 	base       []string // bwrap's arguments that are the same for every run
+	copies     []string // the host's files of which a run sees a copy
 	self       string   // this program, to supervise runs
 }
 
@@ -107,7 +109,7 @@ func detectBwrap(self string) (Sandbox, error) {
 	if path, err = filepath.Abs(path); err != nil {
 		return Sandbox{}, err
 	}
-	fs := bwrapView()
+	fs, copies := bwrapView()
 	common := []string{
 		"--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try",
 		"--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv",
@@ -117,9 +119,9 @@ func detectBwrap(self string) (Sandbox, error) {
 	var first error
 	for _, user := range [][]string{{"--unshare-user", "--disable-userns"}, {"--unshare-user"}, {}} {
 		base := slices.Concat(user, common, fs)
-		err := try(path, slices.Concat(base, []string{"--proc", "/proc", "--dev", "/dev", "--remount-ro", "/", "--", "true"}))
+		err := try(path, slices.Concat(base, []string{"--proc", "/proc", "--dev", "/dev", "--remount-ro", "/", "--", "true"}), copies)
 		if err == nil {
-			return Sandbox{name: "bwrap", bwrap: path, base: base, self: self, note: "Runs are isolated by bubblewrap: they see the system's programs, " +
+			return Sandbox{name: "bwrap", bwrap: path, base: base, copies: copies, self: self, note: "Runs are isolated by bubblewrap: they see the system's programs, " +
 				"their own area and the network, and no other process or file of this machine."}, nil
 		}
 		if first == nil {
@@ -129,33 +131,57 @@ func detectBwrap(self string) (Sandbox, error) {
 	return Sandbox{}, first
 }
 
-// bwrapView turns hostDirs and hostFiles into arguments.
-func bwrapView() []string {
-	var out []string
+// largestCopy is the size in bytes up to which a file is copied into a sandbox
+// rather than mounted there.
+const largestCopy = 256 << 10
+
+// bwrapView turns hostDirs and hostFiles into arguments, which name the copies
+// by the files that the supervisor opens.
+func bwrapView() (args, copies []string) {
 	for _, d := range hostDirs() {
 		fi, err := os.Lstat(d)
 		if err != nil {
 			continue
 		}
 		if to, err := os.Readlink(d); err == nil {
-			out = append(out, "--symlink", to, d)
+			args = append(args, "--symlink", to, d)
 		} else if fi.IsDir() {
-			out = append(out, "--ro-bind", d, d)
+			args = append(args, "--ro-bind", d, d)
 		}
 	}
 	for _, f := range hostFiles() {
 		// Such as resolv.conf, which is often a symlink to /run.
-		if real, err := filepath.EvalSymlinks(f); err == nil {
-			out = append(out, "--ro-bind", real, f)
+		real, err := filepath.EvalSymlinks(f)
+		if err != nil {
+			continue
+		}
+		if fi, err := os.Stat(real); err == nil && fi.Mode().IsRegular() && fi.Size() <= largestCopy && !strings.ContainsRune(real, filepath.ListSeparator) {
+			args = append(args, "--file", strconv.Itoa(seal.FirstCopy+len(copies)), f)
+			copies = append(copies, real)
+		} else {
+			args = append(args, "--ro-bind", real, f)
 		}
 	}
-	return out
+	return args, copies
 }
 
-func try(name string, args []string, env ...string) error {
+// try runs a program that must succeed, with the copies opened as the
+// supervisor does it.
+func try(name string, args, copies []string, env ...string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
+	if len(copies) > 0 {
+		cmd.ExtraFiles = make([]*os.File, seal.FirstCopy-3, seal.FirstCopy-3+len(copies))
+	}
+	for _, c := range copies {
+		f, err := os.Open(c)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = f.Close() }()
+		cmd.ExtraFiles = append(cmd.ExtraFiles, f)
+	}
 	cmd.Env = append([]string{"PATH=" + runPath}, env...)
 	out, err := cmd.CombinedOutput()
 	if err != nil && len(bytes.TrimSpace(out)) > 0 {
@@ -186,10 +212,10 @@ func detectLandlock(self string) (Sandbox, error) {
 		return Sandbox{}, err
 	}
 	env := "INTERLOCK_DIR=" + dir
-	if err := try(self, []string{"sandbox-exec", "-c", "true"}, env); err != nil {
+	if err := try(self, []string{"sandbox-exec", "-c", "true"}, nil, env); err != nil {
 		return Sandbox{}, err
 	}
-	if err := try(self, []string{"sandbox-exec", "-c", "test -d /usr && ! cat " + secret + " 2>/dev/null"}, env); err != nil {
+	if err := try(self, []string{"sandbox-exec", "-c", "test -d /usr && ! cat " + secret + " 2>/dev/null"}, nil, env); err != nil {
 		return Sandbox{}, errors.New("the kernel does not enforce Landlock")
 	}
 	return Sandbox{name: "landlock", self: self, note: "Runs are confined by Landlock: they can read the system's programs and " +

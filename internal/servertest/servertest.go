@@ -24,12 +24,14 @@ package servertest
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"os"
 	"sort"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -65,6 +67,18 @@ func Main(m *testing.M) {
 	}
 	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})))
 	os.Exit(m.Run())
+}
+
+// AtOnce lets the tests of a package overlap that wait more than they work, for
+// sweeps, leases and the sleeps of real clients: n of them, however few the
+// cores, unless -parallel says otherwise. It is called before the tests run.
+func AtOnce(n int) {
+	flag.Parse()
+	said := false
+	flag.Visit(func(f *flag.Flag) { said = said || f.Name == "test.parallel" })
+	if !said {
+		_ = flag.Set("test.parallel", strconv.Itoa(n))
+	}
 }
 
 // A Server is a running server.
