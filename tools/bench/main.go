@@ -34,6 +34,7 @@ func main() {
 	engine := flag.String("engine", "", "terraform or tofu (default: found on PATH)")
 	only := flag.String("only", "", "part to measure: start, runs, log, burst, cli, reads")
 	reps := flag.Int("reps", 9, "repetitions of a small run")
+	db := flag.String("db", "", "only this database: sqlite or postgres")
 	size := flag.Int("size", 0, "only this many resources: 1, 100 or 1000")
 	flag.Parse()
 	if *engine == "" {
@@ -48,7 +49,7 @@ func main() {
 		err = errors.New("no terraform or tofu on PATH; name one with -engine")
 	}
 	if err == nil {
-		err = all(bin, *engine, *only, *reps, *size)
+		err = all(bin, *engine, *db, *only, *reps, *size)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -60,12 +61,15 @@ func main() {
 	}
 }
 
-func all(bin, engine, only string, reps, size int) error {
+func all(bin, engine, db, only string, reps, size int) error {
 	databases := []string{"sqlite"}
 	if u := os.Getenv("TEST_POSTGRES_URL"); u != "" {
 		databases = append(databases, u)
 	}
 	for _, d := range databases {
+		if db != "" && !strings.HasPrefix(d, db) {
+			continue
+		}
 		dir, err := os.MkdirTemp("", "interlock-bench")
 		if err != nil {
 			return err
