@@ -18,9 +18,14 @@ func (s *Service) memberRoutes(rt *web.Router) {
 	rt.V2("DELETE /api/v2/organization-memberships/{member}", 204, s.v2RemoveMember)
 }
 
+// A member without an address has no such attribute: an empty one is none.
 func memberResource(m Membership) jsonapi.Resource {
+	attrs := map[string]any{"status": m.Status}
+	if m.User.Email != "" {
+		attrs["email"] = m.User.Email
+	}
 	return jsonapi.Resource{ID: string(m.ID), Type: "organization-memberships",
-		Attributes: map[string]any{"status": m.Status, "email": m.User.Email},
+		Attributes: attrs,
 		Relationships: map[string]jsonapi.Rel{"user": jsonapi.To("users", m.User.ID), "organization": jsonapi.To("organizations", m.Org),
 			"teams": refs("teams", m.Teams)},
 		Links: map[string]any{"self": "/api/v2/organization-memberships/" + string(m.ID)}}

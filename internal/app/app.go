@@ -243,7 +243,7 @@ func (s *Server) wire(ctx context.Context) error {
 	s.runs.MakeArtifacts = s.runner.MakeArtifacts
 
 	s.notify = &notify.Service{DB: s.db, Box: s.box, Bus: s.bus, Outbound: outbound.New(s.cfg.OutboundAllow), Base: s.URL, Mail: s.accounts.SendMail, Log: s.runs.LogEnd}
-	s.exports = &planexport.Service{DB: s.db, Blobs: s.blobs, Signer: s.signer, Runs: s.runs}
+	s.exports = &planexport.Service{DB: s.db, Blobs: s.blobs, Runs: s.runs}
 
 	out := outbound.New(s.cfg.OutboundAllow)
 	s.vcs = &vcs.Service{DB: s.db, Box: s.box, Bus: s.bus, Runs: s.runs, Configs: s.configs, Workspaces: s.workspaces, Outbound: out, Base: s.URL, Interval: s.cfg.VCSInterval,

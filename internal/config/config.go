@@ -171,11 +171,6 @@ func (s *Service) UploadURL(v Version) string {
 	return s.Signer.Base + "/upload/configurations/" + string(v.ID) + "/" + s.Signer.Path("PUT", "configuration/"+string(v.ID), uploadTTL)
 }
 
-// DownloadURL is the address from which the archive can be read for a minute.
-func (s *Service) DownloadURL(v Version) string {
-	return s.Signer.Base + "/download/configurations/" + string(v.ID) + "/" + s.Signer.Path("GET", "configuration/"+string(v.ID), time.Minute)
-}
-
 // receive takes the archive of version id from body. What is not a sound
 // archive marks the version errored; a body that breaks off leaves it as it was.
 func (s *Service) receive(ctx context.Context, id core.ID, body io.Reader, length int64) error {

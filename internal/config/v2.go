@@ -26,7 +26,6 @@ func (s *Service) Routes(rt *web.Router) {
 	rt.V2Raw("POST /api/v2/configuration-versions/{config}/actions/permanently_delete_backing_data", s.v2Act(s.DeleteForGood, http.StatusOK))
 	rt.Raw("PUT /upload/configurations/{config}/{capability}", s.upload)
 	rt.Raw("POST /upload/configurations/{config}/{capability}", s.upload)
-	rt.Raw("GET /download/configurations/{config}/{capability}", s.download)
 	s.v1Routes(rt)
 }
 
@@ -139,8 +138,7 @@ func (s *Service) v2Download(w http.ResponseWriter, r *http.Request) error {
 	if v.Status != Uploaded {
 		return core.Errorf(core.NotFound, "not found")
 	}
-	http.Redirect(w, r, s.DownloadURL(v), http.StatusFound)
-	return nil
+	return s.Serve(w, r, v.ID)
 }
 
 // v2Act adapts an action on a configuration version.
@@ -177,16 +175,12 @@ func (s *Service) upload(w http.ResponseWriter, r *http.Request) {
 	web.Answer2017(w, r, err)
 }
 
-func (s *Service) download(w http.ResponseWriter, r *http.Request) {
-	id := core.ID(r.PathValue("config"))
-	if err := s.Signer.Check("GET", "configuration/"+string(id), r.PathValue("capability")); err != nil {
-		web.Answer2017(w, r, err)
-		return
-	}
+// Serve sends the archive of a version that the caller may read; an error says
+// that nothing was sent yet.
+func (s *Service) Serve(w http.ResponseWriter, r *http.Request, id core.ID) error {
 	v, body, err := s.open(r, id)
 	if err != nil {
-		web.Answer2017(w, r, err)
-		return
+		return err
 	}
 	defer body.Close()
 	w.Header().Set("Content-Type", "application/gzip")
@@ -195,6 +189,7 @@ func (s *Service) download(w http.ResponseWriter, r *http.Request) {
 	if _, err := io.Copy(w, body); err != nil && !strings.Contains(err.Error(), "broken pipe") {
 		panic(http.ErrAbortHandler) // half an archive must not look whole
 	}
+	return nil
 }
 
 func (s *Service) open(r *http.Request, id core.ID) (Version, io.ReadCloser, error) {

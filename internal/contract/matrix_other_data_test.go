@@ -112,13 +112,11 @@ var matrixOtherRows = []matrixRow{
 	{"POST /oauth/token", "capability", "", url.Values{"grant_type": {"authorization_code"}, "client_id": {"terraform-cli"}, "code": {"made-up"}, "code_verifier": {"made-up"}, "redirect_uri": {"http://localhost:10000/login"}}},
 	{"PUT /upload/configurations/{config}/{capability}", "capability", "", nil},
 	{"POST /upload/configurations/{config}/{capability}", "capability", "", nil},
-	{"GET /download/configurations/{config}/{capability}", "capability", "", nil},
 	{"PUT /upload/states/{state}/{capability}", "capability", "", nil},
 	{"PUT /upload/json-states/{state}/{capability}", "capability", "", nil},
 	{"GET /download/states/{state}/{capability}", "capability", "", nil},
 	{"GET /download/json-states/{state}/{capability}", "capability", "", nil},
 	{"GET /download/plans/{plan}/{form}/{capability}", "capability", "", nil},
-	{"GET /download/plan-exports/{export}/{capability}", "capability", "", nil},
 	{"GET /logs/{phase}/{capability}", "capability", "phase=plan", nil},
 }
 

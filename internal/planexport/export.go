@@ -6,8 +6,9 @@ package planexport
 import (
 	"bytes"
 	"context"
+	"io"
 	"net/http"
-	"strconv"
+	"strings"
 	"time"
 
 	"interlock/internal/audit"
@@ -52,11 +53,10 @@ type Export struct {
 
 // Service is what the API and the jobs call.
 type Service struct {
-	DB     *db.DB
-	Blobs  *blob.Store
-	Signer *web.Signer
-	Runs   *run.Service
-	Queue  *jobs.Queue
+	DB    *db.DB
+	Blobs *blob.Store
+	Runs  *run.Service
+	Queue *jobs.Queue
 }
 
 const columns = `e.id, e.plan_id, e.data_type, e.status, e.error, e.object, e.size, e.created_by, e.created_at, e.ended_at, e.expired_at`
@@ -265,7 +265,6 @@ func (s *Service) Routes(rt *web.Router) {
 	rt.V2("GET /api/v2/plan-exports/{export}", 200, s.v2Get)
 	rt.V2("DELETE /api/v2/plan-exports/{export}", 204, s.v2Delete)
 	rt.V2Raw("GET /api/v2/plan-exports/{export}/download", s.v2Download)
-	rt.Raw("GET /download/plan-exports/{export}/{capability}", s.download)
 }
 
 type attributes struct {
@@ -329,39 +328,15 @@ func (s *Service) v2Download(w http.ResponseWriter, r *http.Request) error {
 	if e.Status != finished {
 		return authz.ErrHidden()
 	}
-	http.Redirect(w, r, s.Signer.Base+"/download/plan-exports/"+string(e.ID)+"/"+s.Signer.Path("GET", "plan-export/"+string(e.ID), time.Minute), http.StatusFound)
-	return nil
-}
-
-// maxBundle bounds an export in bytes.
-const maxBundle = 512 << 20
-
-func (s *Service) download(w http.ResponseWriter, r *http.Request) {
-	id := core.ID(r.PathValue("export"))
-	b, err := func() ([]byte, error) {
-		if err := s.Signer.Check("GET", "plan-export/"+string(id), r.PathValue("capability")); err != nil {
-			return nil, err
-		}
-		var e Export
-		err := s.DB.View(r.Context(), func(ctx context.Context, tx *db.Tx) (err error) {
-			e, err = load(ctx, tx, id)
-			return err
-		})
-		if err == nil && e.Status != finished {
-			err = authz.ErrHidden()
-		}
-		if err != nil {
-			return nil, err
-		}
-		return s.Blobs.Bytes(r.Context(), e.Object, maxBundle)
-	}()
+	body, err := s.Blobs.Get(r.Context(), e.Object)
 	if err != nil {
-		web.Answer2017(w, r, err)
-		return
+		return err
 	}
-	h := w.Header()
-	h.Set("Content-Type", "application/gzip")
-	h.Set("Content-Disposition", `attachment; filename="`+string(id)+`.tar.gz"`)
-	h.Set("Content-Length", strconv.Itoa(len(b)))
-	_, _ = w.Write(b)
+	defer body.Close()
+	w.Header().Set("Content-Type", "application/gzip")
+	w.Header().Set("Content-Disposition", `attachment; filename="`+string(e.ID)+`.tar.gz"`)
+	if _, err := io.Copy(w, body); err != nil && !strings.Contains(err.Error(), "broken pipe") {
+		panic(http.ErrAbortHandler) // half an export must not look whole
+	}
+	return nil
 }

@@ -96,7 +96,7 @@ func (s *Service) v2Act(f func(context.Context, core.ID) error) func(http.Respon
 		if err := f(r.Context(), core.ID(r.PathValue("state"))); err != nil {
 			return err
 		}
-		w.WriteHeader(http.StatusOK)
+		w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
 }
