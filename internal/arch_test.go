@@ -122,7 +122,7 @@ var owners = map[string]string{
 	"tag": "workspace", "tag_binding": "workspace", "reserved_tag_key": "workspace", "remote_state_consumer": "workspace",
 	"run": "run", "phase": "run", "log_chunk": "run", "run_event": "run", "comment": "run", "schema_migration": "db",
 	"oauth_client": "vcs", "oauth_client_project": "vcs", "oauth_token": "vcs", "vcs_repository": "vcs", "vcs_event": "vcs", "vcs_outcome": "vcs", "vcs_pull": "vcs", "vcs_delivery": "vcs",
-	"workspace_count": "workspace", "login_code": "login", "identity_provider": "sso", "user_identity": "sso", "sso_team_member": "account", "user_totp": "account", "schedule": "schedule", "assessment": "drift", "assessment_item": "drift", "drift_ignore": "drift", "engine_default": "upgrade", "destroy_reminder": "autodestroy", "assessment_due": "drift", "recovery_code": "account", "guard": "guard", "guard_approval": "guard", "break_glass": "guard", "login_step": "account",
+	"workspace_count": "workspace", "login_code": "login", "identity_provider": "sso", "user_identity": "sso", "saml_answer": "sso", "sso_team_member": "account", "user_totp": "account", "schedule": "schedule", "assessment": "drift", "assessment_item": "drift", "drift_ignore": "drift", "engine_default": "upgrade", "destroy_reminder": "autodestroy", "assessment_due": "drift", "recovery_code": "account", "guard": "guard", "guard_approval": "guard", "break_glass": "guard", "login_step": "account",
 	"saved_view": "account", "inventory": "state", "inventory_head": "state", "state_operation": "surgery",
 	"notification": "notify", "delivery": "notify", "plan_export": "planexport",
 	"registry_module": "registry", "registry_module_version": "registry", "registry_provider": "registry", "registry_provider_version": "registry",
