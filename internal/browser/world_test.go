@@ -369,6 +369,7 @@ func (w *world) sights() []sight {
 		{"vcs-connections", org + "/vcs"},
 		{"vcs-connection", org + "/vcs/" + w.id["client"]},
 		{"ssh-keys", org + "/ssh-keys"},
+		{"organization-directory", "/app/organizations/acme/directory"},
 		{"organization-tokens", org + "/tokens"},
 		{"organization-engines", org + "/engine"},
 		{"organization-guard", org + "/guard"},

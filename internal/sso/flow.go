@@ -256,21 +256,52 @@ func (s *Service) userOf(ctx context.Context, tx *db.Tx, p Provider, t trip, who
 	case core.KindOf(err) != core.NotFound:
 		return u, err
 	case t.User != "":
-		if u, err = account.UserTx(ctx, tx, t.User); err == nil {
-			err = audit.Add(ctx, tx, "", "user", u.ID, "connect", map[string]any{"provider": p.ID, "name": p.Name})
+		u, err = account.UserTx(ctx, tx, t.User)
+	case p.OrgID != "":
+		// Whom the organization's own directory made comes in by what it calls them.
+		ids, err := db.All(ctx, tx, db.ID, `SELECT s.user_id FROM scim_user s WHERE s.org_id = $1 AND s.owned AND s.gone = false
+			AND (s.user_name_key = $2 OR s.user_name_key = $3 OR s.external_id <> '' AND s.external_id = $4)
+			AND NOT EXISTS (SELECT 1 FROM user_identity i WHERE i.provider_id = $5 AND i.user_id = s.user_id)`,
+			p.OrgID, strings.ToLower(who.subject), strings.ToLower(who.email), who.subject, p.ID)
+		if err != nil {
+			return u, err
 		}
-	case !p.CreateUsers:
-		return u, core.Errorf(core.Forbidden, "nobody here is connected with this account of %s; sign in with your password and connect it on your account's page, or ask an administrator", p.Name)
+		if len(ids) != 1 {
+			return s.newcomer(ctx, tx, p, who)
+		}
+		if u, err = account.UserTx(ctx, tx, ids[0]); err == nil {
+			err = s.connect(ctx, tx, p, who, u)
+		}
+		return u, err
 	default:
-		u, err = s.Accounts.AddFromProvider(ctx, tx, who.name, who.email)
-		if e := core.Message(err); err != nil && core.KindOf(err) == core.Invalid {
-			return u, core.Errorf(core.Forbidden, "a new user cannot be made of this account of %s: its e-mail address %s; sign in with your password and connect it on your account's page", p.Name, e)
-		}
+		return s.newcomer(ctx, tx, p, who)
 	}
 	if err != nil {
 		return u, err
 	}
-	_, err = tx.Exec(ctx, `INSERT INTO user_identity (provider_id, subject, user_id, email, created_at, used_at) VALUES ($1, $2, $3, $4, $5, $5)`,
-		p.ID, who.subject, u.ID, who.email, tx.Now())
-	return u, err
+	return u, s.connect(ctx, tx, p, who, u)
+}
+
+// newcomer makes a user of somebody whom nobody here knows.
+func (s *Service) newcomer(ctx context.Context, tx *db.Tx, p Provider, who claims) (u account.User, err error) {
+	if !p.CreateUsers {
+		return u, core.Errorf(core.Forbidden, "nobody here is connected with this account of %s; sign in with your password and connect it on your account's page, or ask an administrator", p.Name)
+	}
+	u, err = s.Accounts.AddFromProvider(ctx, tx, who.name, who.email)
+	if e := core.Message(err); err != nil && core.KindOf(err) == core.Invalid {
+		return u, core.Errorf(core.Forbidden, "a new user cannot be made of this account of %s: its e-mail address %s; sign in with your password and connect it on your account's page", p.Name, e)
+	}
+	if err != nil {
+		return u, err
+	}
+	return u, s.connect(ctx, tx, p, who, u)
+}
+
+// connect notes by what a provider knows a user.
+func (s *Service) connect(ctx context.Context, tx *db.Tx, p Provider, who claims, u account.User) error {
+	if _, err := tx.Exec(ctx, `INSERT INTO user_identity (provider_id, subject, user_id, email, created_at, used_at) VALUES ($1, $2, $3, $4, $5, $5)`,
+		p.ID, who.subject, u.ID, who.email, tx.Now()); err != nil {
+		return err
+	}
+	return audit.Add(ctx, tx, "", "user", u.ID, "connect", map[string]any{"provider": p.ID, "name": p.Name})
 }
