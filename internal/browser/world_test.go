@@ -371,6 +371,7 @@ func (w *world) sights() []sight {
 		{"ssh-keys", org + "/ssh-keys"},
 		{"organization-directory", "/app/organizations/acme/directory"},
 		{"organization-tokens", org + "/tokens"},
+		{"organization-directory", org + "/directory"},
 		{"organization-engines", org + "/engine"},
 		{"organization-guard", org + "/guard"},
 		{"organization-settings", org + "/settings"},
@@ -412,6 +413,7 @@ func (w *world) sights() []sight {
 		{"two-factor", "/app/account/two-factor"},
 		{"personal-variables", "/app/account/variables"},
 		{"connections", "/app/account/connections"},
+		{"letters", "/app/account/subscriptions"},
 		{"command-line", "/oauth/authorize?client_id=terraform-cli&response_type=code&code_challenge=0123456789012345678901234567890123456789012&code_challenge_method=S256&redirect_uri=http://localhost:10000/login&state=x"},
 		{"error", "/app/acme/nothing-here"},
 	}

@@ -61,7 +61,8 @@ func noted(t testing.TB) func(context.Context, *db.Tx, []string) {
 // come with requests, the server's own workers do not.
 func agents(wrote []string) bool {
 	work := map[string]bool{"agent": true, "phase": true, "run": true, "run_event": true, "log_chunk": true, "api_token": true, "workspace": true,
-		"config_version": true, "run_trigger_due": true, "delivery": true, "inventory": true, "inventory_head": true, "run_code": true}
+		"config_version": true, "run_trigger_due": true, "delivery": true, "inventory": true, "inventory_head": true, "run_code": true,
+		"letter": true, "subscription_event": true}
 	worked := false
 	for _, w := range wrote {
 		table, _, _ := strings.Cut(w, " ")
