@@ -102,7 +102,7 @@ var matrixAccountRows = []matrixRow{
 	{"GET /api/v2/scim-tokens/{token}", "org.orgtokens", "only=none", nil},
 	{"DELETE /api/v2/scim-tokens/{token}", "org.orgtokens", "only=none", nil},
 	{"GET /api/v2/account/subscriptions", "user", "", nil},
-	{"POST /api/v2/account/subscriptions", "user", "", d("subscriptions", attrs{"organization": "nowhere"})},
+	{"POST /api/v2/account/subscriptions", "user", "", d("subscriptions", attrs{"organization": "acme", "cadence": "weekly"})},
 	{"GET /api/v2/account/letters", "user", "", nil},
 	{"GET /api/v2/subscriptions/{subscription}", "user", "only=none", nil},
 	{"PATCH /api/v2/subscriptions/{subscription}", "user", "only=none", d("subscriptions", nil)},

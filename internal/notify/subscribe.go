@@ -119,21 +119,22 @@ func (s *Service) Subscribe(ctx context.Context, org, ws string, triggers []stri
 	if err != nil {
 		return v, err
 	}
+	v = Subscription{ID: core.NewID("sub"), UserID: user, Triggers: triggers, Cadence: cadence}
+	if err := v.validate(); err != nil {
+		return v, err
+	}
 	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
 		o, err := account.FindOrg(ctx, tx, org)
 		if err != nil {
 			return err
 		}
-		v = Subscription{ID: core.NewID("sub"), UserID: user, OrgID: o.ID, Org: o.Name, Triggers: triggers, Cadence: cadence, CreatedAt: tx.Now(), UpdatedAt: tx.Now()}
+		v.OrgID, v.Org, v.CreatedAt, v.UpdatedAt = o.ID, o.Name, tx.Now(), tx.Now()
 		if ws != "" {
 			w, err := workspace.Find(ctx, tx, org, ws)
 			if err != nil {
 				return err
 			}
 			v.WorkspaceID, v.Workspace = w.ID, w.Name
-		}
-		if err := v.validate(); err != nil {
-			return err
 		}
 		old, err := db.All(ctx, tx, scanSub, subSelect+` WHERE s.user_id = $1 AND s.org_id = $2 AND COALESCE(s.workspace_id, '') = $3`, user, o.ID, v.WorkspaceID)
 		if err != nil {
