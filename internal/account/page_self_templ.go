@@ -100,7 +100,7 @@ func accountPage(u User, ts []Token, made Token, f selfForms, saved string) temp
 					return templ_7745c5c3_Err
 				}
 			}
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 6, "<p><a href=\"/app/account/two-factor\">Two-factor sign-in</a> · <a href=\"/app/account/sessions\">Sessions</a> · <a href=\"/app/account/variables\">Variables of your own</a> · <a href=\"/app/account/connections\">Connections with accounts elsewhere</a></p><section class=\"card\"><h2>Tokens</h2><p class=\"quiet\">A token lets a program speak for you: the CLI, a script, a pipeline. Only its hash is kept.</p>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 6, "<p><a href=\"/app/account/two-factor\">Two-factor sign-in</a> · <a href=\"/app/account/sessions\">Sessions</a> · <a href=\"/app/account/variables\">Variables of your own</a> · <a href=\"/app/account/subscriptions\">Letters</a> · <a href=\"/app/account/connections\">Connections with accounts elsewhere</a></p><section class=\"card\"><h2>Tokens</h2><p class=\"quiet\">A token lets a program speak for you: the CLI, a script, a pipeline. Only its hash is kept.</p>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

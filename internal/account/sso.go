@@ -90,11 +90,11 @@ type groupTeam struct {
 // SyncTeams makes a user a member of the teams whose name at the provider
 // (sso-team-id) is among groups, and ends the memberships that the provider
 // gave before and gives no more. Those that people gave stay. The last owner of
-// an organization stays one.
-func (s *Service) SyncTeams(ctx context.Context, tx *db.Tx, provider, user core.ID, groups []string) error {
+// an organization stays one. With org, only its teams count.
+func (s *Service) SyncTeams(ctx context.Context, tx *db.Tx, provider, org, user core.ID, groups []string) error {
 	ts, err := db.All(ctx, tx, func(r db.Row) (t groupTeam, err error) {
 		return t, r.Scan(&t.ID, &t.OrgID, &t.Name, &t.Owners, &t.group)
-	}, `SELECT t.id, t.org_id, t.name, t.owners, t.sso_id FROM team t JOIN organization o ON o.id = t.org_id WHERE t.sso_id <> '' AND o.disabled = false`)
+	}, `SELECT t.id, t.org_id, t.name, t.owners, t.sso_id FROM team t JOIN organization o ON o.id = t.org_id WHERE t.sso_id <> '' AND o.disabled = false AND (t.org_id = $1 OR $1 = '')`, org)
 	if err != nil {
 		return err
 	}
@@ -152,4 +152,26 @@ func (s *Service) SyncTeams(ctx context.Context, tx *db.Tx, provider, user core.
 		}
 	}
 	return nil
+}
+
+// SyncAdmin makes a user a site administrator, or none, as a provider of
+// identities says. The last one who is not suspended stays one. What a token may
+// do follows within tokenTTL.
+func (s *Service) SyncAdmin(ctx context.Context, tx *db.Tx, user core.ID, admin bool) error {
+	u, err := UserTx(ctx, tx, user)
+	if err != nil || u.SiteAdmin == admin {
+		return err
+	}
+	action := "grant_admin"
+	if !admin {
+		action = "revoke_admin"
+		n, err := db.One(ctx, tx, db.Int, `SELECT count(*) FROM app_user WHERE site_admin AND suspended = false AND id <> $1`, user)
+		if err != nil || n == 0 {
+			return err
+		}
+	}
+	if _, err := tx.Exec(ctx, `UPDATE app_user SET site_admin = $2, updated_at = $3 WHERE id = $1`, user, admin, tx.Now()); err != nil {
+		return err
+	}
+	return audit.Add(ctx, tx, "", "user", user, action, map[string]any{"username": u.Username, "by": "single sign-on"})
 }

@@ -44,6 +44,7 @@ import (
 	"interlock/internal/runner"
 	"interlock/internal/runtrigger"
 	"interlock/internal/schedule"
+	"interlock/internal/scim"
 	"interlock/internal/secret"
 	"interlock/internal/sshkey"
 	"interlock/internal/sso"
@@ -332,6 +333,7 @@ func (s *Server) wire(ctx context.Context) error {
 	for _, f := range []interface{ Routes(*web.Router) }{
 		s.accounts, s.workspaces, s.variables, s.configs, s.states, s.runs, s.notify, s.exports,
 		&login.Service{DB: s.db, Box: s.box, Accounts: s.accounts}, doors,
+		&scim.Service{DB: s.db, Box: s.box, Accounts: s.accounts, Base: s.URL},
 		modules, tests,
 		pools, &runner.Gate{Runs: s.runs, Configs: s.configs, States: s.states, SSHKey: keys.OfWorkspace, Bus: s.bus, Pools: pools, Mirror: s.agentMirror(mirrored)},
 		mirrored, keys, triggers, guards, planner, drifts, engines, surgeon, s.vcs,

@@ -238,6 +238,8 @@ func (w *world) around(shop string) {
 	conn := ann.Do(t, "POST", "/api/v2/organizations/acme/oauth-clients", servertest.Doc("oauth-clients", map[string]any{"name": w.say("here"), "service-provider": "git", "http-url": "file://" + w.dir, "api-url": "file://" + w.dir})).Want(t, 201)
 	w.id["client"] = conn.One(t).ID
 	w.form("/app/organizations/acme/vcs/"+w.id["client"]+"/workspaces", "repository", "infra", "branch", "", "dir", "net", "prefixes", "", "name", "net")
+	w.id["saml"] = w.s.Admin.Do(t, "POST", "/api/v2/admin/identity-providers", servertest.Doc("identity-providers", map[string]any{
+		"kind": "saml", "name": w.short("House"), "enabled": false, "sso-endpoint-url": w.hook.URL})).Want(t, 201).One(t).ID
 	w.id["provider"] = w.s.Admin.Do(t, "POST", "/api/v2/admin/identity-providers", servertest.Doc("identity-providers", map[string]any{
 		"name": w.short("Example"), "issuer": w.hook.URL, "client-id": "web", "client-secret": "secret"})).Want(t, 201).One(t).ID
 }
@@ -367,7 +369,9 @@ func (w *world) sights() []sight {
 		{"vcs-connections", org + "/vcs"},
 		{"vcs-connection", org + "/vcs/" + w.id["client"]},
 		{"ssh-keys", org + "/ssh-keys"},
+		{"organization-directory", "/app/organizations/acme/directory"},
 		{"organization-tokens", org + "/tokens"},
+		{"organization-directory", org + "/directory"},
 		{"organization-engines", org + "/engine"},
 		{"organization-guard", org + "/guard"},
 		{"organization-settings", org + "/settings"},
@@ -409,6 +413,7 @@ func (w *world) sights() []sight {
 		{"two-factor", "/app/account/two-factor"},
 		{"personal-variables", "/app/account/variables"},
 		{"connections", "/app/account/connections"},
+		{"letters", "/app/account/subscriptions"},
 		{"command-line", "/oauth/authorize?client_id=terraform-cli&response_type=code&code_challenge=0123456789012345678901234567890123456789012&code_challenge_method=S256&redirect_uri=http://localhost:10000/login&state=x"},
 		{"error", "/app/acme/nothing-here"},
 	}
@@ -425,6 +430,8 @@ func (w *world) siteSights() []sight {
 		{"site-health", "/site/health"},
 		{"site-sso", "/site/sso"},
 		{"site-sso-provider", "/site/sso/" + w.id["provider"]},
+		{"site-sso-saml", "/site/sso-saml"},
+		{"site-sso-saml-provider", "/site/sso/" + w.id["saml"]},
 	}
 }
 
@@ -452,7 +459,7 @@ func (w *world) covered() {
 	}
 	// What shows no page of its own: it leads elsewhere, streams, is a file,
 	// or needs a step before it that other tests take.
-	for _, p := range []string{"GET /{$}", "GET /app/settings/tokens", "GET /sso/{provider}/start", "GET /sso/{provider}/callback", "GET /signin/code", "GET /setup/{token}",
+	for _, p := range []string{"GET /{$}", "GET /app/settings/tokens", "GET /sso/{provider}/start", "GET /sso/{provider}/callback", "GET /sso/{provider}/finish", "GET /signin/code", "GET /setup/{token}",
 		"GET /app/organizations/{org}/explorer/csv", "GET /app/{org}/{workspace}/states/{state}/download", "GET /app/{org}/{workspace}/runs/{run}/events", "GET /app/{org}/{workspace}/runs/{run}/log/{phase}"} {
 		seen[p] = true
 	}

@@ -43,7 +43,16 @@ func (s *Service) Jobs(k *jobs.Kinds) {
 		return s.deliver(ctx, d.ID, attempt >= most)
 	})
 	jobs.On(k, func(ctx context.Context, _ sweep, _, _ int) error {
-		return s.hand(ctx, s.DB.Now().UTC().Add(-10*time.Second))
+		if err := s.hand(ctx, s.DB.Now().UTC().Add(-10*time.Second)); err != nil {
+			return err
+		}
+		if err := s.gather(ctx, s.DB.Now().UTC()); err != nil {
+			return err
+		}
+		return s.handLetters(ctx, s.DB.Now().UTC().Add(time.Minute))
+	})
+	jobs.On(k, func(ctx context.Context, p post, attempt, most int) error {
+		return s.sendLetter(ctx, p.ID, attempt >= most)
 	})
 	jobs.Every(k, 30*time.Second, sweep{})
 }
@@ -81,6 +90,9 @@ func (s *Service) Told(ctx context.Context, tx *db.Tx, r run.Run, what run.Fact)
 	if r.Status == core.Canceled {
 		words = "Run Canceled"
 	}
+	if err := s.tellPeople(ctx, tx, r.WorkspaceID, occasion{r.ID, trigger, words, r.Message, ""}); err != nil {
+		return err
+	}
 	ns, err := wanting(ctx, tx, r.WorkspaceID)
 	if err != nil || len(ns) == 0 {
 		return err
@@ -107,6 +119,9 @@ func (s *Service) Told(ctx context.Context, tx *db.Tx, r run.Run, what run.Fact)
 // TellOf writes a delivery for everybody who wants to hear of a workspace what
 // is no run's fact: words say it, and path is the page that tells more.
 func (s *Service) TellOf(ctx context.Context, tx *db.Tx, ws core.ID, trigger, words, path string) error {
+	if err := s.tellPeople(ctx, tx, ws, occasion{trigger: trigger, words: words, path: path}); err != nil {
+		return err
+	}
 	ns, err := wanting(ctx, tx, ws)
 	if err != nil || len(ns) == 0 {
 		return err
@@ -175,6 +190,9 @@ func (s *Service) wake(ctx context.Context) {
 	}
 	if err := s.hand(context.WithoutCancel(ctx), s.DB.Now().UTC().Add(time.Minute)); err != nil {
 		slog.WarnContext(ctx, "hand deliveries to the queue", "err", err)
+	}
+	if err := s.handLetters(context.WithoutCancel(ctx), s.DB.Now().UTC().Add(time.Minute)); err != nil {
+		slog.WarnContext(ctx, "hand letters to the queue", "err", err)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 // Routes mounts the API and the pages.
 func (s *Service) Routes(rt *web.Router) {
 	s.pages(rt)
+	s.personal(rt)
 	for _, about := range []string{"workspaces", "projects", "teams"} {
 		rt.V2("GET /api/v2/"+about+"/{subject}/notification-configurations", 200, s.v2List(about))
 		rt.V2("POST /api/v2/"+about+"/{subject}/notification-configurations", 201, s.v2Create(about))

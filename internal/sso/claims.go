@@ -19,7 +19,8 @@ type claims struct {
 	name    string // proposed
 	email   string // proven
 	groups  []string
-	told    bool // whether groups were told at all
+	told    bool  // whether groups were told at all
+	admin   *bool // whether they are a site administrator, if that was told
 }
 
 // The most that is read of what a provider says.
@@ -94,7 +95,7 @@ func read(p Provider, subject string, said map[string]json.RawMessage) claims {
 	who := claims{subject: subject, name: text(said[p.NameClaim])}
 	// Some providers write the word as text.
 	if v := string(said["email_verified"]); v == "true" || v == `"true"` {
-		if e := text(said["email"]); len(e) <= 254 && strings.Count(e, "@") == 1 && !strings.ContainsAny(e, " \t\r\n<>,;") {
+		if e := text(said["email"]); addressLike(e) {
 			who.email = e
 		}
 	}

@@ -40,7 +40,7 @@ const cookieName = "interlock_sso"
 type trip struct {
 	Provider core.ID   `json:"p"`
 	State    string    `json:"s"`
-	Nonce    string    `json:"n"`
+	Nonce    string    `json:"n"` // with SAML, the id of the request
 	Verifier string    `json:"v"`
 	Next     string    `json:"t"`
 	User     core.ID   `json:"u,omitempty"` // who connects an identity
@@ -104,17 +104,19 @@ func (s *Service) callbackURL(p Provider) string {
 	return s.Base + "/sso/" + url.PathEscape(string(p.ID)) + "/callback"
 }
 
-// start sends a browser to the provider.
-func (s *Service) start(r *http.Request) (web.Answer, error) {
-	ctx := r.Context()
-	p, err := s.provider(ctx, core.ID(r.PathValue("provider")))
+// open returns the provider of a request, if it is on.
+func (s *Service) open(r *http.Request) (Provider, error) {
+	p, err := s.provider(r.Context(), core.ID(r.PathValue("provider")))
 	if err == nil && !p.Enabled {
 		err = authz.ErrHidden()
 	}
-	if err != nil {
-		return web.Answer{}, err
-	}
-	o, err := s.discover(ctx, p)
+	return p, err
+}
+
+// start sends a browser to the provider.
+func (s *Service) start(r *http.Request) (web.Answer, error) {
+	ctx := r.Context()
+	p, err := s.open(r)
 	if err != nil {
 		return web.Answer{}, err
 	}
@@ -126,18 +128,29 @@ func (s *Service) start(r *http.Request) (web.Answer, error) {
 		}
 		t.Next = connections
 	}
+	var to string
+	if p.Kind == SAML {
+		to, t.Nonce, err = s.ask(p)
+	} else {
+		var o *oidc.Provider
+		if o, err = s.discover(ctx, p); err == nil {
+			to = s.config(p, o).AuthCodeURL(t.State, oidc.Nonce(t.Nonce), oauth2.S256ChallengeOption(t.Verifier))
+		}
+	}
+	if err != nil {
+		return web.Answer{}, err
+	}
 	b, err := json.Marshal(t)
 	if err != nil {
 		return web.Answer{}, err
 	}
 	c := &http.Cookie{Name: cookieName, Value: base64.RawURLEncoding.EncodeToString(s.Box.Seal("sso-trip", b)), Path: "/sso/",
 		HttpOnly: true, SameSite: http.SameSiteLaxMode, MaxAge: int(patience.Seconds())}
-	to := s.config(p, o).AuthCodeURL(t.State, oidc.Nonce(t.Nonce), oauth2.S256ChallengeOption(t.Verifier))
 	return web.Answer{Away: to, Cookie: c}, nil
 }
 
-// trip reads back what start kept, if the answer is to it.
-func (s *Service) trip(r *http.Request, p Provider) (t trip, err error) {
+// kept reads back what start kept in the browser.
+func (s *Service) kept(r *http.Request, p Provider) (t trip, err error) {
 	again := core.Errorf(core.Malformed, "this answer of %s does not belong to a sign-in that this browser began in the last %d minutes; sign in again", p.Name, int(patience.Minutes()))
 	c, err := r.Cookie(cookieName)
 	if err != nil {
@@ -148,12 +161,20 @@ func (s *Service) trip(r *http.Request, p Provider) (t trip, err error) {
 		return t, again
 	}
 	b, err := s.Box.Open("sso-trip", sealed)
-	if err != nil || json.Unmarshal(b, &t) != nil {
+	if err != nil || json.Unmarshal(b, &t) != nil || t.Provider != p.ID || time.Now().After(t.Until) {
 		return t, again
 	}
-	state := r.URL.Query().Get("state")
-	if t.Provider != p.ID || subtle.ConstantTimeCompare([]byte(state), []byte(t.State)) != 1 || time.Now().After(t.Until) {
-		return t, again
+	return t, nil
+}
+
+// trip is kept, if the answer is to it.
+func (s *Service) trip(r *http.Request, p Provider) (trip, error) {
+	t, err := s.kept(r, p)
+	if err != nil {
+		return t, err
+	}
+	if subtle.ConstantTimeCompare([]byte(r.URL.Query().Get("state")), []byte(t.State)) != 1 {
+		return t, core.Errorf(core.Malformed, "this answer of %s is to another sign-in than this browser began last; sign in again", p.Name)
 	}
 	// Who answers says so (RFC 9207), or says nothing.
 	if iss := r.URL.Query().Get("iss"); iss != "" && iss != p.Issuer {
@@ -162,11 +183,10 @@ func (s *Service) trip(r *http.Request, p Provider) (t trip, err error) {
 	return t, nil
 }
 
-// callback takes the provider's answer and signs somebody in.
+// callback takes the answer of a provider of OpenID Connect and signs somebody in.
 func (s *Service) callback(r *http.Request) (web.Answer, error) {
-	ctx := r.Context()
-	p, err := s.provider(ctx, core.ID(r.PathValue("provider")))
-	if err == nil && !p.Enabled {
+	p, err := s.open(r)
+	if err == nil && p.Kind != OIDC {
 		err = authz.ErrHidden()
 	}
 	if err != nil {
@@ -179,15 +199,20 @@ func (s *Service) callback(r *http.Request) (web.Answer, error) {
 	if e := r.URL.Query().Get("error"); e != "" {
 		return web.Answer{}, core.Errorf(core.Forbidden, "%s did not let you in (%.60q); try again, or ask whoever runs it", p.Name, e)
 	}
-	who, err := s.redeem(ctx, p, t, r.URL.Query().Get("code"))
+	who, err := s.redeem(r.Context(), p, t, r.URL.Query().Get("code"))
 	if err != nil {
 		return web.Answer{}, err
 	}
-	var u account.User
-	if t.User != "" && authz.Subject(ctx).User() != t.User {
+	return s.admit(r, p, t, who)
+}
+
+// admit signs in whom a provider has vouched for, or connects them.
+func (s *Service) admit(r *http.Request, p Provider, t trip, who claims) (web.Answer, error) {
+	if t.User != "" && authz.Subject(r.Context()).User() != t.User {
 		return web.Answer{}, core.Errorf(core.Forbidden, "somebody else is signed in by now; begin again")
 	}
-	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
+	var u account.User
+	err := s.DB.Do(r.Context(), func(ctx context.Context, tx *db.Tx) (err error) {
 		if u, err = s.userOf(ctx, tx, p, t, who); err != nil {
 			return err
 		}
@@ -196,7 +221,12 @@ func (s *Service) callback(r *http.Request) (web.Answer, error) {
 		}
 		ctx = authz.With(ctx, core.Subject{Kind: core.UserKind, ID: u.ID, Name: u.Username})
 		if p.MapTeams && who.told {
-			return s.Accounts.SyncTeams(ctx, tx, p.ID, u.ID, who.groups)
+			if err := s.Accounts.SyncTeams(ctx, tx, p.ID, p.OrgID, u.ID, who.groups); err != nil {
+				return err
+			}
+		}
+		if who.admin != nil {
+			return s.Accounts.SyncAdmin(ctx, tx, u.ID, *who.admin)
 		}
 		return nil
 	})
@@ -226,21 +256,52 @@ func (s *Service) userOf(ctx context.Context, tx *db.Tx, p Provider, t trip, who
 	case core.KindOf(err) != core.NotFound:
 		return u, err
 	case t.User != "":
-		if u, err = account.UserTx(ctx, tx, t.User); err == nil {
-			err = audit.Add(ctx, tx, "", "user", u.ID, "connect", map[string]any{"provider": p.ID, "name": p.Name})
+		u, err = account.UserTx(ctx, tx, t.User)
+	case p.OrgID != "":
+		// Whom the organization's own directory made comes in by what it calls them.
+		ids, err := db.All(ctx, tx, db.ID, `SELECT s.user_id FROM scim_user s WHERE s.org_id = $1 AND s.owned AND s.gone = false
+			AND (s.user_name_key = $2 OR s.user_name_key = $3 OR s.external_id <> '' AND s.external_id = $4)
+			AND NOT EXISTS (SELECT 1 FROM user_identity i WHERE i.provider_id = $5 AND i.user_id = s.user_id)`,
+			p.OrgID, strings.ToLower(who.subject), strings.ToLower(who.email), who.subject, p.ID)
+		if err != nil {
+			return u, err
 		}
-	case !p.CreateUsers:
-		return u, core.Errorf(core.Forbidden, "nobody here is connected with this account of %s; sign in with your password and connect it on your account's page, or ask an administrator", p.Name)
+		if len(ids) != 1 {
+			return s.newcomer(ctx, tx, p, who)
+		}
+		if u, err = account.UserTx(ctx, tx, ids[0]); err == nil {
+			err = s.connect(ctx, tx, p, who, u)
+		}
+		return u, err
 	default:
-		u, err = s.Accounts.AddFromProvider(ctx, tx, who.name, who.email)
-		if e := core.Message(err); err != nil && core.KindOf(err) == core.Invalid {
-			return u, core.Errorf(core.Forbidden, "a new user cannot be made of this account of %s: its e-mail address %s; sign in with your password and connect it on your account's page", p.Name, e)
-		}
+		return s.newcomer(ctx, tx, p, who)
 	}
 	if err != nil {
 		return u, err
 	}
-	_, err = tx.Exec(ctx, `INSERT INTO user_identity (provider_id, subject, user_id, email, created_at, used_at) VALUES ($1, $2, $3, $4, $5, $5)`,
-		p.ID, who.subject, u.ID, who.email, tx.Now())
-	return u, err
+	return u, s.connect(ctx, tx, p, who, u)
+}
+
+// newcomer makes a user of somebody whom nobody here knows.
+func (s *Service) newcomer(ctx context.Context, tx *db.Tx, p Provider, who claims) (u account.User, err error) {
+	if !p.CreateUsers {
+		return u, core.Errorf(core.Forbidden, "nobody here is connected with this account of %s; sign in with your password and connect it on your account's page, or ask an administrator", p.Name)
+	}
+	u, err = s.Accounts.AddFromProvider(ctx, tx, who.name, who.email)
+	if e := core.Message(err); err != nil && core.KindOf(err) == core.Invalid {
+		return u, core.Errorf(core.Forbidden, "a new user cannot be made of this account of %s: its e-mail address %s; sign in with your password and connect it on your account's page", p.Name, e)
+	}
+	if err != nil {
+		return u, err
+	}
+	return u, s.connect(ctx, tx, p, who, u)
+}
+
+// connect notes by what a provider knows a user.
+func (s *Service) connect(ctx context.Context, tx *db.Tx, p Provider, who claims, u account.User) error {
+	if _, err := tx.Exec(ctx, `INSERT INTO user_identity (provider_id, subject, user_id, email, created_at, used_at) VALUES ($1, $2, $3, $4, $5, $5)`,
+		p.ID, who.subject, u.ID, who.email, tx.Now()); err != nil {
+		return err
+	}
+	return audit.Add(ctx, tx, "", "user", u.ID, "connect", map[string]any{"provider": p.ID, "name": p.Name})
 }

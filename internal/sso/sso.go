@@ -9,6 +9,7 @@ package sso
 
 import (
 	"context"
+	"encoding/json"
 	"net/url"
 	"strings"
 	"sync"
@@ -41,6 +42,9 @@ type Service struct {
 // A Provider is somebody who vouches for identities.
 type Provider struct {
 	ID          core.ID
+	Kind        string // OIDC or SAML
+	OrgID       core.ID
+	OrgName     string // of the one organization whose teams it may decide about; empty for all
 	Name        string // on the button of the sign-in page
 	Issuer      string
 	ClientID    string
@@ -51,23 +55,34 @@ type Provider struct {
 	CreateUsers bool        // whether who is not known becomes a user
 	MapTeams    bool        // whether groups are memberships of teams
 	Enabled     bool
+	SAML        SAMLPart
 	CreatedAt   time.Time
 	UpdatedAt   time.Time
 }
 
-// NewProvider is a provider with what is usual.
+// NewProvider is a provider of OpenID Connect with what is usual.
 func NewProvider() Provider {
-	return Provider{Scopes: "profile email groups", NameClaim: "preferred_username", GroupsClaim: "groups", MapTeams: true, Enabled: true}
+	return Provider{Kind: OIDC, Scopes: "profile email groups", NameClaim: "preferred_username", GroupsClaim: "groups", MapTeams: true, Enabled: true}
 }
 
-const columns = `id, name, issuer, client_id, client_secret, scopes, name_claim, groups_claim, create_users, map_teams, enabled, created_at, updated_at`
+const columns = `id, name, issuer, client_id, client_secret, scopes, name_claim, groups_claim, create_users, map_teams, enabled, created_at, updated_at, kind, saml, org_id`
+
+const selects = `SELECT p.id, p.name, p.issuer, p.client_id, p.client_secret, p.scopes, p.name_claim, p.groups_claim, p.create_users, p.map_teams, p.enabled,
+	p.created_at, p.updated_at, p.kind, p.saml, COALESCE(p.org_id, ''), COALESCE((SELECT o.name FROM organization o WHERE o.id = p.org_id), '') FROM identity_provider p`
 
 func place(id core.ID) string { return "identity-provider/" + string(id) }
 
 func (s *Service) scan(r db.Row) (p Provider, err error) {
 	var sealed []byte
-	if err := r.Scan(&p.ID, &p.Name, &p.Issuer, &p.ClientID, &sealed, &p.Scopes, &p.NameClaim, &p.GroupsClaim, &p.CreateUsers, &p.MapTeams, &p.Enabled, &p.CreatedAt, &p.UpdatedAt); err != nil {
+	var saml string
+	if err := r.Scan(&p.ID, &p.Name, &p.Issuer, &p.ClientID, &sealed, &p.Scopes, &p.NameClaim, &p.GroupsClaim, &p.CreateUsers, &p.MapTeams, &p.Enabled, &p.CreatedAt, &p.UpdatedAt,
+		&p.Kind, &saml, &p.OrgID, &p.OrgName); err != nil {
 		return p, err
+	}
+	if saml != "" {
+		if err := json.Unmarshal([]byte(saml), &p.SAML); err != nil {
+			return p, err
+		}
 	}
 	plain, err := s.Box.Open(place(p.ID), sealed)
 	p.Secret = secret.Text(plain)
@@ -77,12 +92,18 @@ func (s *Service) scan(r db.Row) (p Provider, err error) {
 func (p *Provider) validate() error {
 	p.Name, p.Issuer, p.ClientID = strings.TrimSpace(p.Name), strings.TrimSpace(p.Issuer), strings.TrimSpace(p.ClientID)
 	p.Scopes = strings.Join(strings.Fields(p.Scopes), " ")
-	u, err := url.Parse(p.Issuer)
 	switch {
 	case p.Name == "":
 		return core.Errorf(core.Invalid, "can't be blank").InField("name")
 	case len(p.Name) > 60 || strings.ContainsFunc(p.Name, func(r rune) bool { return !unicode.IsPrint(r) }):
 		return core.Errorf(core.Invalid, "must be a line of at most 60 bytes").InField("name")
+	case p.Kind == SAML:
+		return p.validateSAML()
+	case p.Kind != OIDC:
+		return core.Errorf(core.Invalid, "must be oidc or saml").InField("kind")
+	}
+	u, err := url.Parse(p.Issuer)
+	switch {
 	case err != nil || outbound.ValidURL(p.Issuer) != nil || u.RawQuery != "" || u.Fragment != "":
 		return core.Errorf(core.Invalid, "must be the address of the provider, as https://login.example.com/realm, without a query").InField("issuer")
 	case p.ClientID == "":
@@ -105,7 +126,7 @@ func (s *Service) Providers(ctx context.Context) (ps []Provider, err error) {
 		return nil, err
 	}
 	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
-		ps, err = db.All(ctx, tx, s.scan, `SELECT `+columns+` FROM identity_provider ORDER BY name_key`)
+		ps, err = db.All(ctx, tx, s.scan, selects+` ORDER BY p.name_key`)
 		return err
 	})
 	return ps, err
@@ -121,7 +142,7 @@ func (s *Service) Provider(ctx context.Context, id core.ID) (p Provider, err err
 
 func (s *Service) provider(ctx context.Context, id core.ID) (p Provider, err error) {
 	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
-		p, err = db.One(ctx, tx, s.scan, `SELECT `+columns+` FROM identity_provider WHERE id = $1`, id)
+		p, err = db.One(ctx, tx, s.scan, selects+` WHERE p.id = $1`, id)
 		return err
 	})
 	if core.KindOf(err) == core.NotFound {
@@ -141,7 +162,9 @@ func (s *Service) Create(ctx context.Context, p Provider) (Provider, error) {
 	if err := p.validate(); err != nil {
 		return p, err
 	}
-	p.ID = core.NewID("idp")
+	if p.ID == "" {
+		p.ID = core.NewID("idp")
+	}
 	err := s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
 		n, err := db.One(ctx, tx, db.Int, `SELECT count(*) FROM identity_provider`)
 		if err != nil {
@@ -150,10 +173,13 @@ func (s *Service) Create(ctx context.Context, p Provider) (Provider, error) {
 		if n >= most {
 			return core.Errorf(core.Invalid, "there are %d providers, which is all that there may be", n)
 		}
+		if err := p.findOrg(ctx, tx); err != nil {
+			return err
+		}
 		p.CreatedAt, p.UpdatedAt = tx.Now(), tx.Now()
-		if _, err := tx.Exec(ctx, `INSERT INTO identity_provider (`+columns+`, name_key) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`,
+		if _, err := tx.Exec(ctx, `INSERT INTO identity_provider (`+columns+`, name_key) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)`,
 			p.ID, p.Name, p.Issuer, p.ClientID, s.Box.Seal(place(p.ID), []byte(p.Secret)), p.Scopes, p.NameClaim, p.GroupsClaim,
-			p.CreateUsers, p.MapTeams, p.Enabled, p.CreatedAt, p.UpdatedAt, strings.ToLower(p.Name)); err != nil {
+			p.CreateUsers, p.MapTeams, p.Enabled, p.CreatedAt, p.UpdatedAt, p.Kind, p.part(), p.org(), strings.ToLower(p.Name)); err != nil {
 			return err
 		}
 		return p.note(ctx, tx, "create")
@@ -161,8 +187,38 @@ func (s *Service) Create(ctx context.Context, p Provider) (Provider, error) {
 	return p, taken(err)
 }
 
+// findOrg finds the organization that OrgName names.
+func (p *Provider) findOrg(ctx context.Context, tx *db.Tx) error {
+	if p.OrgName = strings.TrimSpace(p.OrgName); p.OrgName == "" {
+		p.OrgID = ""
+		return nil
+	}
+	o, err := account.FindOrg(ctx, tx, p.OrgName)
+	if core.KindOf(err) == core.NotFound || core.KindOf(err) == core.Denied {
+		return core.Errorf(core.Invalid, "is no organization").InField("organization")
+	}
+	p.OrgID, p.OrgName = o.ID, o.Name
+	return err
+}
+
+// part and org are how the database keeps them.
+func (p Provider) part() string {
+	if p.Kind != SAML {
+		return ""
+	}
+	b, _ := json.Marshal(p.SAML)
+	return string(b)
+}
+
+func (p Provider) org() any {
+	if p.OrgID == "" {
+		return nil
+	}
+	return string(p.OrgID)
+}
+
 func (p Provider) note(ctx context.Context, tx *db.Tx, action string) error {
-	return audit.Add(ctx, tx, "", "identity-provider", p.ID, action, map[string]any{"name": p.Name, "issuer": p.Issuer, "enabled": p.Enabled})
+	return audit.Add(ctx, tx, "", "identity-provider", p.ID, action, map[string]any{"name": p.Name, "kind": p.Kind, "issuer": p.Issuer, "enabled": p.Enabled})
 }
 
 func taken(err error) error {
@@ -175,21 +231,31 @@ func taken(err error) error {
 // Update changes a provider. Whoever moves it to another issuer gives its
 // secret anew, so that the present one is never sent elsewhere; the identities
 // of the former issuer are forgotten.
-func (s *Service) Update(ctx context.Context, id core.ID, change func(*Provider)) (p Provider, err error) {
+func (s *Service) Update(ctx context.Context, id core.ID, change func(*Provider) error) (p Provider, err error) {
 	if err := authz.SiteAdmin(ctx); err != nil {
 		return p, err
 	}
 	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
-		if p, err = db.One(ctx, tx, s.scan, `SELECT `+columns+` FROM identity_provider WHERE id = $1`+tx.ForUpdate(), id); err != nil {
+		if p, err = db.One(ctx, tx, s.scan, selects+` WHERE p.id = $1`+tx.ForUpdate(), id); err != nil {
 			return err
 		}
 		before := p
-		change(&p)
+		if err := change(&p); err != nil {
+			return err
+		}
+		p.Kind = before.Kind
 		if err := p.validate(); err != nil {
 			return err
 		}
-		if p.Issuer != before.Issuer {
-			if p.Secret == before.Secret && p.Secret != "" {
+		if err := p.findOrg(ctx, tx); err != nil {
+			return err
+		}
+		// The former certificate is believed until somebody revokes it.
+		if p.SAML.Cert != before.SAML.Cert && p.SAML.OldCert == before.SAML.OldCert {
+			p.SAML.OldCert = before.SAML.Cert
+		}
+		if p.Issuer != before.Issuer && before.Issuer != "" {
+			if p.Kind == OIDC && p.Secret == before.Secret && p.Secret != "" {
 				return core.Errorf(core.Invalid, "must be given anew for another issuer").InField("client-secret")
 			}
 			if _, err := tx.Exec(ctx, `DELETE FROM user_identity WHERE provider_id = $1`, id); err != nil {
@@ -198,9 +264,9 @@ func (s *Service) Update(ctx context.Context, id core.ID, change func(*Provider)
 		}
 		p.UpdatedAt = tx.Now()
 		if _, err := tx.Exec(ctx, `UPDATE identity_provider SET name = $2, name_key = $3, issuer = $4, client_id = $5, client_secret = $6, scopes = $7,
-			name_claim = $8, groups_claim = $9, create_users = $10, map_teams = $11, enabled = $12, updated_at = $13 WHERE id = $1`,
+			name_claim = $8, groups_claim = $9, create_users = $10, map_teams = $11, enabled = $12, updated_at = $13, saml = $14, org_id = $15 WHERE id = $1`,
 			id, p.Name, strings.ToLower(p.Name), p.Issuer, p.ClientID, s.Box.Seal(place(id), []byte(p.Secret)), p.Scopes,
-			p.NameClaim, p.GroupsClaim, p.CreateUsers, p.MapTeams, p.Enabled, p.UpdatedAt); err != nil {
+			p.NameClaim, p.GroupsClaim, p.CreateUsers, p.MapTeams, p.Enabled, p.UpdatedAt, p.part(), p.org()); err != nil {
 			return err
 		}
 		return p.note(ctx, tx, "update")
@@ -218,7 +284,7 @@ func (s *Service) Delete(ctx context.Context, id core.ID) error {
 		return err
 	}
 	return s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
-		p, err := db.One(ctx, tx, s.scan, `SELECT `+columns+` FROM identity_provider WHERE id = $1`, id)
+		p, err := db.One(ctx, tx, s.scan, selects+` WHERE p.id = $1`, id)
 		if core.KindOf(err) == core.NotFound {
 			return authz.ErrHidden()
 		}
@@ -287,6 +353,9 @@ func (s *Service) Forget(ctx context.Context, provider core.ID, subject string) 
 func (s *Service) Routes(rt *web.Router) {
 	rt.PageOpen("GET /sso/{provider}/start", s.start)
 	rt.PageOpen("GET /sso/{provider}/callback", s.callback)
+	rt.Foreign("GET /sso/{provider}/metadata", s.metadata)
+	rt.Foreign("POST /sso/{provider}/acs", s.acs)
+	rt.PageOpen("GET /sso/{provider}/finish", s.finish)
 	s.api(rt)
 	s.pages(rt)
 }

@@ -14,6 +14,7 @@ import (
 type attributes struct {
 	Name        string    `json:"name"`
 	Kind        string    `json:"kind"`
+	Org         *string   `json:"organization"`
 	Issuer      string    `json:"issuer"`
 	ClientID    string    `json:"client-id"`
 	HasSecret   bool      `json:"has-client-secret"`
@@ -26,13 +27,39 @@ type attributes struct {
 	Callback    string    `json:"callback-url"`
 	CreatedAt   time.Time `json:"created-at"`
 	UpdatedAt   time.Time `json:"updated-at"`
+	*samlAttributes
+}
+
+// samlAttributes are those that only a provider of SAML has.
+type samlAttributes struct {
+	URL       string `json:"sso-endpoint-url"`
+	Cert      string `json:"idp-cert"`
+	OldCert   string `json:"old-idp-cert"`
+	OurCert   string `json:"certificate"`
+	Email     string `json:"attr-email"`
+	Admin     string `json:"attr-site-admin"`
+	Role      string `json:"site-admin-role"`
+	Sign      bool   `json:"authn-requests-signed"`
+	Uninvited bool   `json:"idp-initiated"`
+	Debug     bool   `json:"debug"`
+	ACS       string `json:"acs-consumer-url"`
+	Metadata  string `json:"metadata-url"`
+	EntityID  string `json:"entity-id"`
 }
 
 func (s *Service) resource(p Provider) jsonapi.Resource {
-	return jsonapi.Resource{ID: string(p.ID), Type: "identity-providers", Attributes: attributes{
-		Name: p.Name, Kind: "oidc", Issuer: p.Issuer, ClientID: p.ClientID, HasSecret: p.Secret != "", Scopes: p.Scopes, NameClaim: p.NameClaim,
+	a := attributes{Name: p.Name, Kind: p.Kind, Issuer: p.Issuer, ClientID: p.ClientID, HasSecret: p.Secret != "", Scopes: p.Scopes, NameClaim: p.NameClaim,
 		GroupsClaim: p.GroupsClaim, CreateUsers: p.CreateUsers, MapTeams: p.MapTeams, Enabled: p.Enabled, Callback: s.callbackURL(p),
-		CreatedAt: p.CreatedAt, UpdatedAt: p.UpdatedAt},
+		CreatedAt: p.CreatedAt, UpdatedAt: p.UpdatedAt}
+	if p.OrgName != "" {
+		a.Org = &p.OrgName
+	}
+	if v := p.SAML; p.Kind == SAML {
+		a.Callback = s.acsURL(p)
+		a.samlAttributes = &samlAttributes{v.URL, v.Cert, v.OldCert, v.OurCert, v.EmailAttr, v.AdminAttr, v.AdminRole, v.Sign, v.Uninvited, v.Debug,
+			s.acsURL(p), s.metadataURL(p), s.entityID(p)}
+	}
+	return jsonapi.Resource{ID: string(p.ID), Type: "identity-providers", Attributes: a,
 		Links: map[string]any{"self": "/api/v2/admin/identity-providers/" + string(p.ID)}}
 }
 
@@ -47,13 +74,27 @@ type input struct {
 	CreateUsers jsonapi.Opt[bool]   `json:"create-users"`
 	MapTeams    jsonapi.Opt[bool]   `json:"map-teams"`
 	Enabled     jsonapi.Opt[bool]   `json:"enabled"`
+	Kind        jsonapi.Opt[string] `json:"kind"`
+	Org         jsonapi.Opt[string] `json:"organization"`
+	Metadata    jsonapi.Opt[string] `json:"metadata"`
+	URL         jsonapi.Opt[string] `json:"sso-endpoint-url"`
+	Cert        jsonapi.Opt[string] `json:"idp-cert"`
+	OldCert     jsonapi.Opt[string] `json:"old-idp-cert"`
+	OurCert     jsonapi.Opt[string] `json:"certificate"`
+	Key         jsonapi.Opt[string] `json:"private-key"`
+	Email       jsonapi.Opt[string] `json:"attr-email"`
+	Admin       jsonapi.Opt[string] `json:"attr-site-admin"`
+	Role        jsonapi.Opt[string] `json:"site-admin-role"`
+	Sign        jsonapi.Opt[bool]   `json:"authn-requests-signed"`
+	Uninvited   jsonapi.Opt[bool]   `json:"idp-initiated"`
+	Debug       jsonapi.Opt[bool]   `json:"debug"`
 }
 
-func (in input) apply(p *Provider) {
+func (in input) apply(p *Provider) error {
 	in.Name.Apply(&p.Name)
 	in.Issuer.Apply(&p.Issuer)
 	in.ClientID.Apply(&p.ClientID)
-	if in.Secret.Set {
+	if in.Secret.Set && p.Kind == OIDC {
 		p.Secret = secret.Text(in.Secret.Value)
 	}
 	in.Scopes.Apply(&p.Scopes)
@@ -62,9 +103,34 @@ func (in input) apply(p *Provider) {
 	in.CreateUsers.Apply(&p.CreateUsers)
 	in.MapTeams.Apply(&p.MapTeams)
 	in.Enabled.Apply(&p.Enabled)
+	in.Org.Apply(&p.OrgName)
+	if in.Metadata.Value != "" {
+		if p.Kind != SAML {
+			return core.Errorf(core.Invalid, "is for providers of SAML").InField("metadata")
+		}
+		if err := p.fromMetadata(in.Metadata.Value); err != nil {
+			return err
+		}
+	}
+	v := &p.SAML
+	in.URL.Apply(&v.URL)
+	in.Cert.Apply(&v.Cert)
+	in.OldCert.Apply(&v.OldCert)
+	in.OurCert.Apply(&v.OurCert)
+	if in.Key.Set && p.Kind == SAML {
+		p.Secret = secret.Text(in.Key.Value)
+	}
+	in.Email.Apply(&v.EmailAttr)
+	in.Admin.Apply(&v.AdminAttr)
+	in.Role.Apply(&v.AdminRole)
+	in.Sign.Apply(&v.Sign)
+	in.Uninvited.Apply(&v.Uninvited)
+	in.Debug.Apply(&v.Debug)
+	return nil
 }
 
 func (s *Service) api(rt *web.Router) {
+	s.vendorAPI(rt)
 	const at = "/api/v2/admin/identity-providers"
 	rt.V2("GET "+at, 200, func(r *http.Request) (*jsonapi.Doc, error) {
 		ps, err := s.Providers(r.Context())
@@ -76,7 +142,16 @@ func (s *Service) api(rt *web.Router) {
 	rt.V2("POST "+at, 201, func(r *http.Request) (*jsonapi.Doc, error) {
 		p := NewProvider()
 		return s.changed(r, func(ctx context.Context, in input) (Provider, error) {
-			in.apply(&p)
+			switch in.Kind.Value {
+			case SAML:
+				p = NewSAML()
+			case "", OIDC:
+			default:
+				return p, core.Errorf(core.Invalid, "must be oidc or saml").InField("kind")
+			}
+			if err := in.apply(&p); err != nil {
+				return p, err
+			}
 			return s.Create(ctx, p)
 		})
 	})

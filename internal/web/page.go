@@ -24,6 +24,8 @@ type Answer struct {
 	FormTo  string // an origin to which the answer to Page's form may lead, besides our own
 	Cookie  *http.Cookie
 	Cookies []*http.Cookie // more of them
+	Text    []byte         // instead of a page, a document of the kind Type
+	Type    string
 }
 
 // Show answers with a page.
@@ -62,22 +64,44 @@ func (rt *Router) page(pattern string, open bool, f func(*http.Request) (Answer,
 			writePageError(w, r, err)
 			return
 		}
-		if a.Cookie != nil {
-			a.Cookies = append(a.Cookies, a.Cookie)
-		}
-		for _, c := range a.Cookies {
-			c.Secure = rt.Secure
-			http.SetCookie(w, c)
-		}
-		if to := a.Goto + a.Away; to != "" {
-			http.Redirect(w, r, to, http.StatusSeeOther)
+		rt.answer(w, r, a)
+	})
+}
+
+// Foreign mounts what other sites lead people to: a form of theirs may post to
+// it, so it believes no cookie of ours and counts nobody as signed in.
+func (rt *Router) Foreign(pattern string, f func(*http.Request) (Answer, error)) {
+	rt.add(pattern, DoorRaw, true, func(w http.ResponseWriter, r *http.Request) {
+		a, err := f(r)
+		if err != nil {
+			writePageError(w, r, err)
 			return
 		}
-		if a.FormTo != "" {
-			w.Header().Set("Content-Security-Policy", strings.Replace(contentPolicy, "form-action 'self'", "form-action 'self' "+a.FormTo, 1))
-		}
-		render(w, r, max(a.Status, http.StatusOK), a.Page)
+		rt.answer(w, r, a)
 	})
+}
+
+func (rt *Router) answer(w http.ResponseWriter, r *http.Request, a Answer) {
+	if a.Cookie != nil {
+		a.Cookies = append(a.Cookies, a.Cookie)
+	}
+	for _, c := range a.Cookies {
+		c.Secure = rt.Secure
+		http.SetCookie(w, c)
+	}
+	if to := a.Goto + a.Away; to != "" {
+		http.Redirect(w, r, to, http.StatusSeeOther)
+		return
+	}
+	if a.Type != "" {
+		w.Header().Set("Content-Type", a.Type)
+		_, _ = w.Write(a.Text) // who left does not wait for it
+		return
+	}
+	if a.FormTo != "" {
+		w.Header().Set("Content-Security-Policy", strings.Replace(contentPolicy, "form-action 'self'", "form-action 'self' "+a.FormTo, 1))
+	}
+	render(w, r, max(a.Status, http.StatusOK), a.Page)
 }
 
 // Stream mounts a page handler that writes its own answer: events, downloads.
