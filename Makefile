@@ -75,11 +75,13 @@ test: deps ## run all tests: both databases, real engines, old and new clients, 
 	INTERLOCK_TEST_TF012=$$(tools/legacy.sh tf012); \
 	INTERLOCK_TEST_PROVIDER=$$(tools/provider.sh); \
 	INTERLOCK_TEST_S3=$$(tools/s3.sh); \
+	INTERLOCK_TEST_GCS=$$(tools/gcs.sh); \
+	INTERLOCK_TEST_AZURE=$$(tools/azurite.sh); \
 	INTERLOCK_TEST_THING=$$(tools/thing.sh); \
 	INTERLOCK_TEST_AXE=$$(tools/axe.sh); \
 	INTERLOCK_TEST_GITEA=$$(tools/gitea.sh cached); \
 	INTERLOCK_TEST_OIDC=$$(tools/oidc.sh); \
-	export INTERLOCK_TEST_AXE INTERLOCK_TEST_THING INTERLOCK_TEST_OIDC INTERLOCK_TEST_GITEA INTERLOCK_TEST_TOFU INTERLOCK_TEST_TF011 INTERLOCK_TEST_TF012 INTERLOCK_TEST_PROVIDER INTERLOCK_TEST_S3; \
+	export INTERLOCK_TEST_GCS INTERLOCK_TEST_AZURE INTERLOCK_TEST_AXE INTERLOCK_TEST_THING INTERLOCK_TEST_OIDC INTERLOCK_TEST_GITEA INTERLOCK_TEST_TOFU INTERLOCK_TEST_TF011 INTERLOCK_TEST_TF012 INTERLOCK_TEST_PROVIDER INTERLOCK_TEST_S3; \
 	command -v terraform >/dev/null || export INTERLOCK_ENGINE_PATH=$$INTERLOCK_TEST_TOFU; \
 	some=$$($(GO) list $(PKG) | grep -v /internal/browser$$ || true); \
 	[ -z "$$some" ] || nice tools/with-postgres.sh $(GO) test -tags seal $(RACE) -timeout 25m $(ARGS) $$some; \

@@ -24,6 +24,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob"
+	azure "github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/blob"
 	"github.com/minio/sio"
 	"gocloud.dev/blob"
 	"gocloud.dev/gcerrors"
@@ -44,6 +46,9 @@ type Store struct {
 	bucket *blob.Bucket
 	box    *secret.Box
 	dir    string // of a file store, for syncing; else empty
+	// pulls is set where the driver has to read by itself: the writer of Azure's
+	// panics when the service refuses a block.
+	pulls bool
 }
 
 // Info describes a stored object's plain content.
@@ -104,25 +109,44 @@ func (s *Store) Put(ctx context.Context, name string, r io.Reader) (Info, error)
 	// after a failed read would publish half an object.
 	wctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	w, err := s.bucket.NewWriter(wctx, name, &blob.WriterOptions{ContentType: "application/octet-stream", DisableContentTypeDetection: true})
-	if err != nil {
-		return Info{}, storeError(err)
-	}
-	if _, err = io.Copy(w, io.MultiReader(bytes.NewReader(head), sealed)); err != nil {
-		cancel()
-		_ = w.Close()
+	if err := s.write(wctx, cancel, name, io.MultiReader(bytes.NewReader(head), sealed)); err != nil {
 		if plain.err != nil {
 			return Info{}, plain.err
 		}
-		return Info{}, storeError(err)
-	}
-	if err := w.Close(); err != nil {
 		return Info{}, storeError(err)
 	}
 	if err := s.settle(ctx, name, plain.n); err != nil {
 		return Info{}, storeError(err)
 	}
 	return Info{Size: plain.n, SHA256: hex.EncodeToString(plain.h.Sum(nil))}, nil
+}
+
+// write hands r to the store; ctx ends with cancel.
+func (s *Store) write(ctx context.Context, cancel func(), name string, r io.Reader) error {
+	opts := &blob.WriterOptions{ContentType: "application/octet-stream", DisableContentTypeDetection: true, BeforeWrite: checked}
+	if s.pulls {
+		return s.bucket.Upload(ctx, name, r, opts)
+	}
+	w, err := s.bucket.NewWriter(ctx, name, opts)
+	if err != nil {
+		return err
+	}
+	if _, err = io.Copy(w, r); err != nil {
+		cancel()
+		_ = w.Close()
+		return err
+	}
+	return w.Close()
+}
+
+// checked has Azure's driver send the checksum of each block along, as those of
+// the others do unasked.
+func checked(as func(any) bool) error {
+	var o *azblob.UploadStreamOptions
+	if as(&o) {
+		o.TransactionalValidation = azure.TransferValidationTypeComputeCRC64()
+	}
+	return nil
 }
 
 // settle makes sure of an object that was just written, before any row says

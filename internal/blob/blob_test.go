@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	cloud "gocloud.dev/blob"
+
 	"interlock/internal/blob"
 	"interlock/internal/blob/blobtest"
 	"interlock/internal/core"
@@ -18,17 +20,47 @@ import (
 	"interlock/internal/secret"
 )
 
-// each runs f on every kind of store there is. dir holds the objects as files.
-func each(t *testing.T, f func(t *testing.T, s *blob.Store, dir string)) {
-	t.Run("file", func(t *testing.T) { s, dir := open(t); f(t, s, dir) })
-	t.Run("s3", func(t *testing.T) {
-		srv := blobtest.S3(t)
-		f(t, openAt(t, srv.Address), srv.Dir)
-	})
-	t.Run("s3 with a prefix", func(t *testing.T) {
-		srv := blobtest.S3(t)
-		f(t, openAt(t, srv.Address+"&prefix=one/two"), filepath.Join(srv.Dir, "one", "two"))
-	})
+// each runs f on every kind of store there is. raw is the store as it lies.
+func each(t *testing.T, f func(t *testing.T, s *blob.Store, raw raw)) {
+	at := func(t *testing.T, address string) { f(t, openAt(t, address), rawAt(t, address)) }
+	t.Run("file", func(t *testing.T) { at(t, "file:"+t.TempDir()) })
+	for name, start := range servers() {
+		t.Run(name, func(t *testing.T) { at(t, start(t).Address) })
+		t.Run(name+" with a prefix", func(t *testing.T) { at(t, start(t).Address+"&prefix=one/two") })
+	}
+}
+
+func servers() map[string]func(testing.TB) *blobtest.Server {
+	return map[string]func(testing.TB) *blobtest.Server{"s3": blobtest.S3, "gs": blobtest.GCS, "azblob": blobtest.Azure}
+}
+
+// raw is a store without encryption.
+type raw struct {
+	t *testing.T
+	b *cloud.Bucket
+}
+
+func rawAt(t *testing.T, address string) raw {
+	b, err := blob.Raw(t.Context(), address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.Close() })
+	return raw{t, b}
+}
+
+func (r raw) read(name string) []byte {
+	b, err := r.b.ReadAll(r.t.Context(), name)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return b
+}
+
+func (r raw) write(name string, b []byte) {
+	if err := r.b.WriteAll(r.t.Context(), name, b, nil); err != nil {
+		r.t.Fatal(err)
+	}
 }
 
 func open(t *testing.T) (*blob.Store, string) {
@@ -56,14 +88,14 @@ func openAt(t *testing.T, address string) *blob.Store {
 
 func TestObjectsComeBackAndLieEncrypted(t *testing.T) { each(t, objectsComeBackAndLieEncrypted) }
 
-func objectsComeBackAndLieEncrypted(t *testing.T, s *blob.Store, dir string) {
-	for _, n := range []int{0, 1, 65535, 65536, 65537, 3 << 20} {
+func objectsComeBackAndLieEncrypted(t *testing.T, s *blob.Store, raw raw) {
+	for _, n := range []int{0, 1, 65535, 65536, 65537, 3 << 20, 20 << 20} {
 		want := bytes.Repeat([]byte("canary! "), n/8+1)[:n]
 		info, err := s.Put(t.Context(), "states/sv-1", bytes.NewReader(want))
 		if err != nil || info.Size != int64(n) {
 			t.Fatalf("%d bytes: %+v, %v", n, info, err)
 		}
-		got, err := s.Bytes(t.Context(), "states/sv-1", 4<<20)
+		got, err := s.Bytes(t.Context(), "states/sv-1", 32<<20)
 		if err != nil || !bytes.Equal(got, want) {
 			t.Fatalf("%d bytes: got %d, %v", n, len(got), err)
 		}
@@ -77,8 +109,7 @@ func objectsComeBackAndLieEncrypted(t *testing.T, s *blob.Store, dir string) {
 				t.Fatalf("range %d+%d of %d: %v", at, length, n, err)
 			}
 		}
-		raw, _ := os.ReadFile(filepath.Join(dir, "states", "sv-1"))
-		if bytes.Contains(raw, []byte("canary!")) {
+		if lies := raw.read("states/sv-1"); len(lies) < n || bytes.Contains(lies, []byte("canary!")) {
 			t.Error("stored in clear")
 		}
 	}
@@ -91,35 +122,82 @@ func TestChangedAndSwappedObjectsAreRefused(t *testing.T) {
 	each(t, changedAndSwappedObjectsAreRefused)
 }
 
-func changedAndSwappedObjectsAreRefused(t *testing.T, s *blob.Store, dir string) {
+func changedAndSwappedObjectsAreRefused(t *testing.T, s *blob.Store, raw raw) {
 	for _, name := range []string{"plans/a", "plans/b"} {
 		if _, err := s.Put(t.Context(), name, strings.NewReader(strings.Repeat(name, 20000))); err != nil {
 			t.Fatal(err)
 		}
 	}
-	a, b := filepath.Join(dir, "plans", "a"), filepath.Join(dir, "plans", "b")
-	raw, _ := os.ReadFile(a)
-	for _, at := range []int{0, 5, 20, 60, len(raw) / 2, len(raw) - 1} {
-		bad := bytes.Clone(raw)
+	was := raw.read("plans/a")
+	for _, at := range []int{0, 5, 20, 60, len(was) / 2, len(was) - 1} {
+		bad := bytes.Clone(was)
 		bad[at] ^= 1
-		os.WriteFile(a, bad, 0o600)
+		raw.write("plans/a", bad)
 		if _, err := s.Bytes(t.Context(), "plans/a", 1<<20); err == nil {
 			t.Errorf("byte %d changed and nobody noticed", at)
 		}
 	}
-	os.WriteFile(a, raw[:len(raw)-70000], 0o600)
+	raw.write("plans/a", was[:len(was)-70000])
 	if _, err := s.Bytes(t.Context(), "plans/a", 1<<20); err == nil {
 		t.Error("truncated and nobody noticed")
 	}
-	os.Rename(b, a)
+	raw.write("plans/a", raw.read("plans/b"))
 	if _, err := s.Bytes(t.Context(), "plans/a", 1<<20); err == nil {
 		t.Error("swapped and nobody noticed")
+	}
+	raw.write("plans/a", was)
+	if _, err := s.Bytes(t.Context(), "plans/a", 1<<20); err != nil {
+		t.Errorf("put back as it was: %v", err)
+	}
+}
+
+func TestObjectsAreListedInOrderAndDeleted(t *testing.T) { each(t, objectsAreListedInOrderAndDeleted) }
+
+func objectsAreListedInOrderAndDeleted(t *testing.T, s *blob.Store, _ raw) {
+	began := time.Now()
+	for _, name := range []string{"states/b", "states/a", "plans/x", "states/c"} {
+		if _, err := s.Put(t.Context(), name, strings.NewReader(name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 { // what is not there can be deleted
+		if err := s.Delete(t.Context(), "states/b"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var got []string
+	err := s.Each(t.Context(), "states/", func(name string, written time.Time) error {
+		if d := written.Sub(began); d < -2*time.Second || d > time.Minute {
+			t.Errorf("%s was written %v after it was", name, d)
+		}
+		got = append(got, name)
+		return nil
+	})
+	if err != nil || strings.Join(got, " ") != "states/a states/c" {
+		t.Errorf("listed %v, %v", got, err)
+	}
+	if err := errors.Join(s.Ping(t.Context()), s.Probe(t.Context())); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestABucketThatIsNotThereIsNotReady(t *testing.T) {
+	for name, start := range servers() {
+		t.Run(name, func(t *testing.T) {
+			s := openAt(t, strings.Replace(start(t).Address, "//interlock?", "//another?", 1))
+			if s.Ping(t.Context()) == nil {
+				t.Error("a bucket that is not there says it is ready")
+			}
+			if _, err := s.Put(t.Context(), "states/x", strings.NewReader("x")); err == nil {
+				t.Error("an object was stored in a bucket that is not there")
+			}
+		})
 	}
 }
 
 func TestAFailedReadPublishesNothing(t *testing.T) { each(t, aFailedReadPublishesNothing) }
 
-func aFailedReadPublishesNothing(t *testing.T, s *blob.Store, _ string) {
+func aFailedReadPublishesNothing(t *testing.T, s *blob.Store, _ raw) {
 	boom := errors.New("boom")
 	_, err := s.Put(t.Context(), "configs/c", io.MultiReader(strings.NewReader(strings.Repeat("x", 200000)), errReader{boom}))
 	if !errors.Is(err, boom) {
@@ -148,7 +226,12 @@ func TestAStoreThatIsGoneIsNotReady(t *testing.T) {
 }
 
 func TestAStoreThatIsOutFailsSoonSaysSoAndComesBack(t *testing.T) {
-	srv := blobtest.S3(t)
+	for name, start := range servers() {
+		t.Run(name, func(t *testing.T) { storeThatIsOut(t, start(t)) })
+	}
+}
+
+func storeThatIsOut(t *testing.T, srv *blobtest.Server) {
 	s := openAt(t, srv.Address)
 	if _, err := s.Put(t.Context(), "states/kept", strings.NewReader("state")); err != nil {
 		t.Fatal(err)
@@ -186,12 +269,12 @@ func TestAStoreThatIsOutFailsSoonSaysSoAndComesBack(t *testing.T) {
 }
 
 func TestAnAddressThatIsNoStoreIsRefused(t *testing.T) {
-	for _, a := range []string{"s3://", "s3://b/path", "s3://user:canary@b", "ftp://x", "s3:bucket", "mem://"} {
+	for _, a := range []string{"s3://", "s3://b/path", "s3://user:canary@b", "ftp://x", "s3:bucket", "mem://", "gs://", "gs://b/path", "azblob://"} {
 		if blob.Check(a) == nil {
 			t.Errorf("%s is accepted", a)
 		}
 	}
-	for _, a := range []string{"file:x", "file:///x", "s3://bucket", "s3://bucket?region=eu-west-1&endpoint=http://127.0.0.1:9000&use_path_style=true"} {
+	for _, a := range []string{"file:x", "file:///x", "s3://bucket", "gs://bucket?prefix=x", "azblob://container?storage_account=x", "s3://bucket?region=eu-west-1&endpoint=http://127.0.0.1:9000&use_path_style=true"} {
 		if err := blob.Check(a); err != nil {
 			t.Errorf("%s: %v", a, err)
 		}

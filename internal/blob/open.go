@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"gocloud.dev/blob"
+	_ "gocloud.dev/blob/azureblob" // azblob://
 	"gocloud.dev/blob/fileblob"
 	_ "gocloud.dev/blob/s3blob" // s3://
 
@@ -17,23 +18,28 @@ import (
 )
 
 // Allowed says which addresses Check accepts, for people.
-const Allowed = "file:DIRECTORY or s3://BUCKET[?region=…&endpoint=…&use_path_style=true&prefix=…]"
+const Allowed = "file:DIRECTORY, s3://BUCKET[?region=…&endpoint=…&use_path_style=true&prefix=…], " +
+	"gs://BUCKET[?prefix=…] or azblob://CONTAINER[?storage_account=…&domain=…&prefix=…]"
 
 // Check tells whether address has the form of a store that Open can open.
 func Check(address string) error {
 	if strings.HasPrefix(address, "file:") {
 		return nil
 	}
-	if u, err := url.Parse(address); err == nil && u.Scheme == "s3" && u.Host != "" && u.User == nil && strings.Trim(u.Path, "/") == "" {
+	if u, err := url.Parse(address); err == nil && remote(u.Scheme) && u.Host != "" && u.User == nil && strings.Trim(u.Path, "/") == "" {
 		return nil
 	}
 	return errors.New("allowed: " + Allowed)
 }
 
-// Open opens the store at address: file:DIRECTORY, or s3://BUCKET with the
-// parameters region, endpoint, use_path_style and others of gocloud's, and
-// prefix for objects that share a bucket. Credentials come from the places
-// where the vendor's own tools look: environment, profile, machine role.
+func remote(scheme string) bool { return scheme == "s3" || scheme == "gs" || scheme == "azblob" }
+
+// Open opens the store at address: file:DIRECTORY, or the bucket of a vendor,
+// with parameters: prefix for objects that share a bucket; region, endpoint,
+// use_path_style and others of gocloud's for s3; storage_account, domain and
+// others of gocloud's for azblob; endpoint and anonymous for gs. Credentials come
+// from the places where the vendor's own tools look: environment, profile,
+// machine role.
 func Open(ctx context.Context, address string, box *secret.Box) (*Store, error) {
 	scheme, rest, ok := strings.Cut(address, ":")
 	if !ok {
@@ -44,7 +50,7 @@ func Open(ctx context.Context, address string, box *secret.Box) (*Store, error) 
 		if err != nil {
 			return nil, fmt.Errorf("open object store: %w", err)
 		}
-		return &Store{bucket: b, box: box}, nil
+		return &Store{bucket: b, box: box, pulls: scheme == "azblob"}, nil
 	}
 	dir, err := filepath.Abs(strings.TrimPrefix(rest, "//"))
 	if err != nil {
@@ -72,7 +78,12 @@ func openRemote(ctx context.Context, address string) (*blob.Bucket, error) {
 		q.Set("region", "us-east-1")
 	}
 	u.RawQuery = q.Encode()
-	b, err := blob.OpenBucket(ctx, u.String())
+	var b *blob.Bucket
+	if u.Scheme == "gs" {
+		b, err = openGCS(ctx, u)
+	} else {
+		b, err = blob.OpenBucket(ctx, u.String())
+	}
 	if err == nil && prefix != "" {
 		b = blob.PrefixedBucket(b, prefix+"/")
 	}
