@@ -18,10 +18,10 @@ RACE := -race $(foreach p,sqlite/lib libc memory,-gcflags=modernc.org/$(p)=-race
 SEAL := CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o internal/executor/seal.bin ./cmd/seal
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo engine legacy deps generate fmt check lint vuln test test-short screenshots bench model chaos e2e-vcs cover
+.PHONY: help build demo engine legacy deps generate fmt check lint vuln test test-short screenshots bench model chaos e2e-vcs e2e-kubernetes cover
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 build: ## build bin/interlock, one static binary
 	$(SEAL)
@@ -117,6 +117,12 @@ e2e-vcs: ## run the tests of version control against a real forge, which is buil
 	@set -e; INTERLOCK_TEST_GITEA=$$(tools/gitea.sh); export INTERLOCK_TEST_GITEA; \
 	command -v terraform >/dev/null || export INTERLOCK_ENGINE_PATH=$$(tools/engine.sh); \
 	$(GO) test -tags seal -run 'Forge' -count 1 -v -timeout 10m $(ARGS) ./internal/vcs
+
+e2e-kubernetes: ## run the Kubernetes executor against a real API server and its controllers, which are built once (minutes)
+	@$(SEAL)
+	@set -e; INTERLOCK_TEST_KUBERNETES=$$(tools/kube.sh); export INTERLOCK_TEST_KUBERNETES; \
+	command -v terraform >/dev/null || export INTERLOCK_ENGINE_PATH=$$(tools/engine.sh); \
+	tools/with-postgres.sh $(GO) test -tags seal -run TestKubernetes -count 1 -v -timeout 20m $(ARGS) ./internal/runner/kube
 
 cover: ## measure what the tests cover, all packages together
 	tools/with-postgres.sh $(GO) test -coverpkg ./internal/... -coverprofile coverage.out $(ARGS) $(PKG)

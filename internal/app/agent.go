@@ -24,6 +24,7 @@ import (
 	"interlock/internal/executor"
 	"interlock/internal/providers"
 	"interlock/internal/runner"
+	"interlock/internal/runner/kube"
 	"interlock/internal/secret"
 )
 
@@ -37,12 +38,18 @@ type agentConfig struct {
 	Grace                                            time.Duration
 	Limits                                           executor.Limits // of every phase
 	ProviderKeep                                     time.Duration
+	ClaimFile                                        string // of the token of one claim
+	Kube                                             kube.Options
+	given                                            map[string]string // flags that pods of a cluster get too, as they were given
 }
+
+// forPods are the flags of an agent that its Jobs pass on.
+var forPods = []string{"engine-path", "engine-mirror", "sandbox", "log-format", "log-level"}
 
 // parseAgent reads the flags of an agent; INTERLOCK_AGENT_NAME, or
 // INTERLOCK_NAME, stands for a flag that is not given.
 func parseAgent(args []string, env func(string) string, out io.Writer) (*agentConfig, error) {
-	c := &agentConfig{}
+	c := &agentConfig{given: map[string]string{}}
 	fs := flag.NewFlagSet("agent", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
 	host, _ := os.Hostname()
@@ -54,7 +61,9 @@ func parseAgent(args []string, env func(string) string, out io.Writer) (*agentCo
 	fs.BoolVar(&c.Single, "single", false, "run one phase and end")
 	fs.StringVar(&c.WorkDir, "work-dir", "./interlock-agent", "directory of the agent, kept between its starts")
 	fs.StringVar(&c.CAFile, "ca-file", "", "certificates, in PEM, that the server's may be signed by besides the system's")
-	fs.StringVar(&c.Executor, "executor", "local", "where phases run: local")
+	fs.StringVar(&c.Executor, "executor", "local", "where phases run: local, or kubernetes for a Job each")
+	fs.StringVar(&c.ClaimFile, "claim-token-file", "", "file with the token of one claim: work that off and end; what Jobs run")
+	kubeFlags(fs, &c.Kube)
 	fs.StringVar(&c.EnginePath, "engine-path", "", "a terraform or tofu binary to offer as its own version")
 	fs.StringVar(&c.EngineMirror, "engine-mirror", "", "URL or directory from which engine versions are fetched")
 	fs.StringVar(&c.Sandbox, "sandbox", "auto", "isolation of runs: auto, bwrap, landlock, none")
@@ -64,7 +73,7 @@ func parseAgent(args []string, env func(string) string, out io.Writer) (*agentCo
 			continue
 		}
 		_ = s.set(limits, s.def)
-		fs.Var(limitFlag{s, limits}, s.name, s.help+" (default "+s.def+")")
+		fs.Var(limitFlag{s, limits, c.given}, s.name, s.help+" (default "+s.def+")")
 	}
 	fs.DurationVar(&c.Grace, "shutdown-grace", time.Hour, "how long phases may finish on SIGTERM; a second signal hands them back at once")
 	fs.StringVar(&c.LogFormat, "log-format", "text", "text or json")
@@ -100,17 +109,26 @@ func parseAgent(args []string, env func(string) string, out io.Writer) (*agentCo
 		return nil, bad
 	}
 	c.Limits, c.ProviderKeep = limits.Limits, limits.ProviderKeep
+	for _, name := range forPods {
+		if f := fs.Lookup(name); f.Value.String() != f.DefValue {
+			c.given[name] = f.Value.String()
+		}
+	}
 	return c, c.check()
 }
 
 // limitFlag is a setting of the server that an agent has too.
 type limitFlag struct {
-	s    setting
-	into *Config
+	s     setting
+	into  *Config
+	given map[string]string
 }
 
-func (f limitFlag) String() string     { return "" }
-func (f limitFlag) Set(v string) error { return f.s.set(f.into, v) }
+func (f limitFlag) String() string { return "" }
+func (f limitFlag) Set(v string) error {
+	f.given[f.s.name] = v
+	return f.s.set(f.into, v)
+}
 
 func (c *agentConfig) check() error {
 	u, err := url.Parse(c.Address)
@@ -123,10 +141,15 @@ func (c *agentConfig) check() error {
 		return UsageError{fmt.Sprintf("setting address: %q is not possible; allowed: an https URL, because variables and states travel on it (http only to this machine)", c.Address)}
 	case c.Concurrency < 1 || c.Concurrency > 1000:
 		return UsageError{fmt.Sprintf("setting concurrency: \"%d\" is not possible; allowed: a number from 1 to 1000", c.Concurrency)}
-	case c.Executor != "local":
-		return UsageError{fmt.Sprintf("setting executor: %q is not possible; allowed: local", c.Executor)}
+	case c.Executor != "local" && c.Executor != "kubernetes":
+		return UsageError{fmt.Sprintf("setting executor: %q is not possible; allowed: local, kubernetes", c.Executor)}
+	case c.Executor == "kubernetes" && c.ClaimFile != "":
+		return UsageError{"setting claim-token-file: a Job starts no Jobs; use it with --executor local"}
 	case c.Grace < 0:
 		return UsageError{fmt.Sprintf("setting shutdown-grace: %q is not possible; allowed: a duration such as 1h", c.Grace)}
+	}
+	if c.ClaimFile != "" {
+		c.TokenFile, c.Single, c.Concurrency = c.ClaimFile, true, 1
 	}
 	if c.TokenFile != "" {
 		b, err := os.ReadFile(c.TokenFile)
@@ -154,31 +177,21 @@ func AgentCommand(ctx context.Context, args []string, version string, out io.Wri
 		return err
 	}
 	slog.SetDefault((&Config{LogFormat: c.LogFormat, LogLevel: c.LogLevel}).logger(os.Stderr))
+	if c.Executor == "kubernetes" {
+		return c.startJobs(ctx, version, out)
+	}
 	r, remote, done, err := c.assemble()
 	if err != nil {
 		return err
 	}
 	defer done()
-	for wait := time.Second; ; wait = min(2*wait, 15*time.Second) {
-		err := remote.Register(ctx, c.Name, version)
-		if err == nil {
-			break
-		}
-		if core.KindOf(err) != core.Unavailable {
-			return fmt.Errorf("join the pool at %s: %s", c.Address, core.Message(err))
-		}
-		slog.Warn("the server does not answer; trying again", "address", c.Address, "err", err)
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return nil
-		}
+	if c.ClaimFile != "" {
+		return c.workClaim(ctx, r, remote)
 	}
-	if err := os.WriteFile(filepath.Join(c.WorkDir, "agent"), []byte(remote.Agent), 0o600); err != nil {
-		return err
+	if err := c.join(ctx, remote, version, out); err != nil {
+		return unlessStopped(ctx, err)
 	}
 	r.Node = string(remote.Agent)
-	fmt.Fprintf(out, "Agent %s (%s) is ready for %s\n", c.Name, remote.Agent, c.Address)
 	go r.Installer.Store.SweepDaily(ctx, c.ProviderKeep, r.Root)
 	stopped := make(chan struct{})
 	defer close(stopped)
@@ -195,8 +208,40 @@ func AgentCommand(ctx context.Context, args []string, version string, out io.Wri
 	return err
 }
 
+// join registers with the server, for as long as that takes; it fails with ctx.
+func (c *agentConfig) join(ctx context.Context, remote *runner.Remote, version string, out io.Writer) error {
+	for wait := time.Second; ; wait = min(2*wait, 15*time.Second) {
+		err := remote.Register(ctx, c.Name, version)
+		if err == nil {
+			break
+		}
+		if core.KindOf(err) != core.Unavailable {
+			return fmt.Errorf("join the pool at %s: %s", c.Address, core.Message(err))
+		}
+		slog.Warn("the server does not answer; trying again", "address", c.Address, "err", err)
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	if err := os.WriteFile(filepath.Join(c.WorkDir, "agent"), []byte(remote.Agent), 0o600); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(out, "Agent %s (%s) is ready for %s\n", c.Name, remote.Agent, c.Address)
+	return err
+}
+
+// unlessStopped forgives what failed because ctx ended.
+func unlessStopped(ctx context.Context, err error) error {
+	if errors.Is(err, ctx.Err()) {
+		return nil
+	}
+	return err
+}
+
 // hastenOnSecond waits for the signal after the one that ended ctx.
-func hastenOnSecond(ctx context.Context, stopped <-chan struct{}, r *runner.Runner) {
+func hastenOnSecond(ctx context.Context, stopped <-chan struct{}, r interface{ Hasten() }) {
 	select {
 	case <-ctx.Done():
 	case <-stopped:
@@ -214,22 +259,55 @@ func hastenOnSecond(ctx context.Context, stopped <-chan struct{}, r *runner.Runn
 	}
 }
 
-// assemble makes the agent's parts; done gives its directory free.
-func (c *agentConfig) assemble() (r *runner.Runner, remote *runner.Remote, done func(), err error) {
+// occupy makes the agent's directory and keeps other agents out; done gives it
+// free.
+func (c *agentConfig) occupy() (done func(), err error) {
 	if c.WorkDir, err = filepath.Abs(c.WorkDir); err != nil {
-		return nil, nil, nil, err
+		return nil, err
 	}
 	if err := os.MkdirAll(c.WorkDir, 0o700); err != nil {
-		return nil, nil, nil, UsageError{fmt.Sprintf("setting work-dir: %q is not possible; %v", c.WorkDir, errors.Unwrap(err))}
+		return nil, UsageError{fmt.Sprintf("setting work-dir: %q is not possible; %v", c.WorkDir, errors.Unwrap(err))}
 	}
 	lock, err := os.OpenFile(filepath.Join(c.WorkDir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return nil, nil, nil, UsageError{fmt.Sprintf("setting work-dir: %q is not writable; %v", c.WorkDir, errors.Unwrap(err))}
+		return nil, UsageError{fmt.Sprintf("setting work-dir: %q is not writable; %v", c.WorkDir, errors.Unwrap(err))}
 	}
-	done = func() { _ = lock.Close() }
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		done()
-		return nil, nil, nil, UsageError{fmt.Sprintf("setting work-dir: %q is in use by another agent; give each its own", c.WorkDir)}
+		_ = lock.Close()
+		return nil, UsageError{fmt.Sprintf("setting work-dir: %q is in use by another agent; give each its own", c.WorkDir)}
+	}
+	return func() { _ = lock.Close() }, nil
+}
+
+// reach makes the way to the server. bundle is the file of certificates for the
+// programs that runs start, "" for the system's.
+func (c *agentConfig) reach() (remote *runner.Remote, bundle string, err error) {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.ResponseHeaderTimeout = 0
+	if c.CAFile != "" {
+		pem, err := os.ReadFile(c.CAFile)
+		pool, perr := x509.SystemCertPool()
+		if perr != nil {
+			pool = x509.NewCertPool()
+		}
+		if err != nil || !pool.AppendCertsFromPEM(pem) {
+			return nil, "", UsageError{fmt.Sprintf("setting ca-file: %q holds no certificate in PEM", c.CAFile)}
+		}
+		transport.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+		if bundle, err = trustBundle(c.WorkDir, c.CAFile); err != nil {
+			return nil, "", err
+		}
+	}
+	known, _ := os.ReadFile(filepath.Join(c.WorkDir, "agent"))
+	return &runner.Remote{Address: c.Address, Token: secret.Text(c.Token), Agent: core.ID(strings.TrimSpace(string(known))),
+		HTTP: &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}, bundle, nil
+}
+
+// assemble makes the parts of an agent that runs engines itself; done gives its
+// directory free.
+func (c *agentConfig) assemble() (r *runner.Runner, remote *runner.Remote, done func(), err error) {
+	if done, err = c.occupy(); err != nil {
+		return nil, nil, nil, err
 	}
 	fail := func(err error) (*runner.Runner, *runner.Remote, func(), error) {
 		done()
@@ -243,22 +321,9 @@ func (c *agentConfig) assemble() (r *runner.Runner, remote *runner.Remote, done 
 	if err != nil {
 		return fail(UsageError{fmt.Sprintf("setting sandbox: %q is not possible here; %s", c.Sandbox, core.Message(err))})
 	}
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.ResponseHeaderTimeout = 0
-	bundle := ""
-	if c.CAFile != "" {
-		pem, err := os.ReadFile(c.CAFile)
-		pool, perr := x509.SystemCertPool()
-		if perr != nil {
-			pool = x509.NewCertPool()
-		}
-		if err != nil || !pool.AppendCertsFromPEM(pem) {
-			return fail(UsageError{fmt.Sprintf("setting ca-file: %q holds no certificate in PEM", c.CAFile)})
-		}
-		transport.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
-		if bundle, err = trustBundle(c.WorkDir, c.CAFile); err != nil {
-			return fail(err)
-		}
+	remote, bundle, err := c.reach()
+	if err != nil {
+		return fail(err)
 	}
 	store, err := providers.Open(providerDir(c.WorkDir))
 	if err == nil {
@@ -275,9 +340,6 @@ func (c *agentConfig) assemble() (r *runner.Runner, remote *runner.Remote, done 
 	if err := catalog.CheckPath(context.Background()); err != nil {
 		return fail(UsageError{fmt.Sprintf("setting engine-path: %q is not possible; allowed: the path of a terraform or tofu binary that runs here", c.EnginePath)})
 	}
-	known, _ := os.ReadFile(filepath.Join(c.WorkDir, "agent"))
-	remote = &runner.Remote{Address: c.Address, Token: secret.Text(c.Token), Agent: core.ID(strings.TrimSpace(string(known))),
-		HTTP: &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
 	r = &runner.Runner{Installer: &executor.Installer{Store: store, Offline: c.Limits.NoNetwork}, Control: remote, Bus: bus.New(), Exec: exec, Catalog: catalog, Root: filepath.Join(c.WorkDir, "work"), Journal: filepath.Join(c.WorkDir, "journal"),
 		Slots: c.Concurrency, Single: c.Single, Base: strings.TrimSuffix(c.Address, "/"), Grace: c.Grace}
 	r.Prepare()

@@ -335,7 +335,7 @@ func (s *Server) wire(ctx context.Context) error {
 		&login.Service{DB: s.db, Box: s.box, Accounts: s.accounts}, doors,
 		&scim.Service{DB: s.db, Box: s.box, Accounts: s.accounts, Base: s.URL},
 		modules, tests,
-		pools, &runner.Gate{Runs: s.runs, Configs: s.configs, States: s.states, SSHKey: keys.OfWorkspace, Bus: s.bus, Pools: pools, Mirror: s.agentMirror(mirrored)},
+		pools, &runner.Gate{Runs: s.runs, Configs: s.configs, States: s.states, SSHKey: keys.OfWorkspace, Bus: s.bus, Pools: pools, Signer: s.signer, Mirror: s.agentMirror(mirrored)},
 		mirrored, keys, triggers, guards, planner, drifts, engines, surgeon, s.vcs,
 		&explorer.Service{DB: s.db, Accounts: s.accounts},
 		&estate.Service{DB: s.db, Accounts: s.accounts, Workspaces: s.workspaces, Configs: s.configs, Runs: s.runs, Base: s.URL},

@@ -66,6 +66,9 @@ var matrixOtherRows = []matrixRow{
 	// The agents' protocol knows nobody but agents, by the tokens of their pools.
 	{"POST /api/agent/v1/register", "capability", "skip=AG", attrs{}},
 	{"POST /api/agent/v1/claim", "capability", "", attrs{}},
+	{"POST /api/agent/v1/taken", "capability", "", attrs{}},
+	{"POST /api/agent/v1/phases/{phase}/{epoch}/delegate", "capability", "phase=plan", attrs{}},
+	{"POST /api/agent/v1/phases/{phase}/{epoch}/withdraw", "capability", "phase=plan", attrs{}},
 	{"GET /api/agent/v1/lost", "capability", "", nil},
 	{"POST /api/agent/v1/leave", "capability", "", attrs{}},
 	{"GET /api/agent/v1/runs/{run}", "capability", "", nil},

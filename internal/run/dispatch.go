@@ -115,7 +115,7 @@ func (s *Service) claimOne(ctx context.Context, node string, pool core.ID, nonce
 				return err
 			}
 		}
-		if _, err = tx.Exec(ctx, `UPDATE phase SET status = 'running', epoch = epoch + 1, node = $2, lease_until = $3, started_at = $4, claim_nonce = $5, acked = $6 WHERE id = $1`,
+		if _, err = tx.Exec(ctx, `UPDATE phase SET status = 'running', epoch = epoch + 1, node = $2, lease_until = $3, started_at = $4, claim_nonce = $5, acked = $6, taken_by = '' WHERE id = $1`,
 			p.ID, node, tx.Now().Add(LeaseTTL), tx.Now(), nonce, pool == ""); err != nil {
 			return err
 		}
@@ -266,7 +266,10 @@ func mustWorkspace(ctx context.Context, tx *db.Tx, run core.ID) core.ID {
 }
 
 // Signal is what a heartbeat brings back.
-type Signal struct{ Cancel, Force, Over bool }
+type Signal struct {
+	Cancel, Force, Over bool
+	Taken               bool // a claim that was given away has been taken
+}
 
 // Renew prolongs the lease of a claim and tells whether somebody wants it to
 // stop. An agent's first one says that it has the claim; it begins after that.
@@ -307,9 +310,10 @@ func (s *Service) Signals(ctx context.Context, phase core.ID, epoch int64) (sig 
 func signal(ctx context.Context, tx *db.Tx, phase core.ID) (Signal, error) {
 	return db.One(ctx, tx, func(r db.Row) (sig Signal, err error) {
 		var cancel, force *time.Time
-		err = r.Scan(&cancel, &force)
-		return Signal{Cancel: cancel != nil, Force: force != nil}, err
-	}, `SELECT r.cancel_asked_at, r.force_asked_at FROM run r JOIN phase p ON p.run_id = r.id WHERE p.id = $1`, phase)
+		var p Phase
+		err = r.Scan(&cancel, &force, &p.TakenBy)
+		return Signal{Cancel: cancel != nil, Force: force != nil, Taken: p.given()}, err
+	}, `SELECT r.cancel_asked_at, r.force_asked_at, p.taken_by FROM run r JOIN phase p ON p.run_id = r.id WHERE p.id = $1`, phase)
 }
 
 // Planned is what a worker reports of a plan that ended well.
@@ -527,7 +531,7 @@ func (s *Service) lost(ctx context.Context, cond string, arg any) (ls []Lost, er
 func (s *Service) Expire(ctx context.Context, l Lost) error {
 	return s.finish(ctx, l.Phase.ID, l.Phase.Epoch, func(ctx context.Context, tx *db.Tx, r *Run) error {
 		late, err := db.All(ctx, tx, func(row db.Row) (acked bool, err error) { return acked, row.Scan(&acked) },
-			`SELECT acked FROM phase WHERE id = $1 AND lease_until < $2`, l.Phase.ID, tx.Now())
+			`SELECT acked AND taken_by NOT IN ('-', 'withdrawn') FROM phase WHERE id = $1 AND lease_until < $2`, l.Phase.ID, tx.Now())
 		switch {
 		case err != nil || len(late) == 0:
 			return err

@@ -24,6 +24,9 @@ type Remote struct {
 	Token   secret.Text
 	HTTP    *http.Client
 	Agent   core.ID // who the server says we are
+	// Given says that the token is one of a claim, which Agent, a name made up
+	// for it, takes.
+	Given bool
 
 	nonce string // of a claim that may have an answer which did not arrive; of Claim's goroutine alone
 
@@ -137,6 +140,9 @@ type claimInput struct {
 // its nonce. One that took long to arrive may be over, so its lease is renewed
 // before anything begins, which tells the server that we have it.
 func (c *Remote) Claim(ctx context.Context) (*run.Work, error) {
+	if c.Given {
+		return c.take(ctx)
+	}
 	w := wireWork{Work: &run.Work{}}
 	if c.nonce == "" {
 		c.nonce = rand.Text()
@@ -153,7 +159,6 @@ func (c *Remote) Claim(ctx context.Context) (*run.Work, error) {
 		}
 		return nil, err
 	}
-	w.Work.Token = secret.Text(w.Token)
 	w.Since = time.Now()
 	sig, err := c.Renew(ctx, w.Phase.ID, w.Phase.Epoch)
 	if err != nil {
@@ -162,17 +167,25 @@ func (c *Remote) Claim(ctx context.Context) (*run.Work, error) {
 	if c.nonce = ""; sig.Over {
 		return nil, nil
 	}
+	return c.keep(w), nil
+}
+
+func (c *Remote) keep(w wireWork) *run.Work {
+	w.Work.Token = secret.Text(w.Token)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.keys == nil {
 		c.keys = map[core.ID]string{}
 	}
 	c.keys[w.Phase.ID], c.last = w.SSHKey, w.Mirror
-	return w.Work, nil
+	return w.Work
 }
 
 // Lost implements Control.
 func (c *Remote) Lost(ctx context.Context) (ls []run.Lost, err error) {
+	if c.Given {
+		return nil, nil
+	}
 	err = c.ask(ctx, askWithin, "GET", "lost", nil, &ls)
 	return ls, err
 }

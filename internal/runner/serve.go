@@ -40,6 +40,7 @@ type Gate struct {
 	SSHKey  func(ctx context.Context, workspace core.ID) (secret.Text, error)
 	Bus     *bus.Bus
 	Pools   Pools
+	Signer  *web.Signer
 	Mirror  *Mirror // what agents are told of the mirror of providers; nil if there is none
 }
 
@@ -65,6 +66,18 @@ func (g *Gate) Routes(rt *web.Router) {
 		answer(w, r, out, err)
 	})
 	on("POST", "claim", g.claim)
+	rt.Raw("POST /api/agent/v1/taken", func(w http.ResponseWriter, r *http.Request) {
+		out, err := g.take(r)
+		answer(w, r, out, err)
+	})
+	on("POST", "phases/{phase}/{epoch}/delegate", g.delegate)
+	on("POST", "phases/{phase}/{epoch}/withdraw", func(r *http.Request, c caller) (any, error) {
+		p, _, err := g.stands(r, c, "")
+		if err != nil {
+			return nil, err
+		}
+		return nil, g.Runs.Withdraw(r.Context(), p.ID, p.Epoch)
+	})
 	on("GET", "lost", func(r *http.Request, c caller) (any, error) {
 		lost, err := g.Runs.LostBy(r.Context(), string(c.agent))
 		return lost, err
@@ -85,6 +98,12 @@ func (g *Gate) Routes(rt *web.Router) {
 		p, _, err := g.held(r, c)
 		if err != nil {
 			return run.Signal{Over: true}, stale(err)
+		}
+		if p.TakenBy != "" && !c.delegate {
+			// It is for who has taken the claim to prolong it: it is lost with them.
+			if sig, err := g.Runs.Signals(r.Context(), p.ID, epochOf(r)); err != nil || sig.Taken {
+				return sig, err
+			}
 		}
 		return g.Runs.Renew(r.Context(), p.ID, epochOf(r))
 	})
@@ -139,7 +158,11 @@ func planName(id core.ID, epoch int64) string {
 	return "plans/" + string(id) + "." + string(rune('0'+epoch%10))
 }
 
-type caller struct{ agent, pool core.ID }
+// caller is an agent, or, as a delegate, the process that has taken a claim of it.
+type caller struct {
+	agent, pool core.ID
+	delegate    bool
+}
 
 func bearer(r *http.Request) string {
 	h := r.Header.Get("Authorization")
@@ -150,6 +173,9 @@ func bearer(r *http.Request) string {
 }
 
 func (g *Gate) admit(r *http.Request) (c caller, err error) {
+	if strings.HasPrefix(bearer(r), delegatePrefix) {
+		return g.admitDelegate(r)
+	}
 	c.agent = core.ID(r.Header.Get("X-Interlock-Agent"))
 	c.pool, err = g.Pools.Seen(r.Context(), bearer(r), c.agent)
 	return c, err

@@ -69,7 +69,7 @@ func agents(wrote []string) bool {
 		if !work[table] {
 			return false
 		}
-		worked = worked || table == "log_chunk" || table == "run_event" || table == "agent"
+		worked = worked || table == "log_chunk" || table == "run_event" || table == "agent" || table == "phase"
 	}
 	return worked
 }
