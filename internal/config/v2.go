@@ -183,7 +183,7 @@ func (s *Service) Serve(w http.ResponseWriter, r *http.Request, id core.ID) erro
 		return err
 	}
 	defer body.Close()
-	w.Header().Set("Content-Type", "application/gzip")
+	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("Content-Disposition", `attachment; filename="`+string(id)+`.tar.gz"`)
 	w.Header().Set("Content-Length", strconv.FormatInt(v.Size, 10))
 	if _, err := io.Copy(w, body); err != nil && !strings.Contains(err.Error(), "broken pipe") {

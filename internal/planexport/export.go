@@ -333,7 +333,7 @@ func (s *Service) v2Download(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	defer body.Close()
-	w.Header().Set("Content-Type", "application/gzip")
+	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("Content-Disposition", `attachment; filename="`+string(e.ID)+`.tar.gz"`)
 	if _, err := io.Copy(w, body); err != nil && !strings.Contains(err.Error(), "broken pipe") {
 		panic(http.ErrAbortHandler) // half an export must not look whole
