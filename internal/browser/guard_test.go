@@ -59,6 +59,38 @@ func TestGuardsOnThePages(t *testing.T) {
 	p.press("Confirm and apply")
 	p.says("Applied")
 
+	// Where plans need a code too, the form that queues one takes it: what is no
+	// code is refused and the form keeps the rest, a run without one waits.
+	p.visit("/app/acme/shop")
+	if p.eval("document.querySelector('form[action$=runs] [name=code]')") != nil {
+		t.Error("a code is asked for that nobody demands")
+	}
+	p.visit("/app/acme/shop/guard")
+	p.choose("[name=second-factor]", "plan-and-apply")
+	p.press("Save")
+	p.says("1 by members of of-bob")
+	p.visit("/app/acme/shop")
+	p.fill("[name=message]", "with a code")
+	p.fill("form[action$=runs] [name=code]", "12 34")
+	p.press("Queue plan")
+	p.says("must be six to eight digits")
+	p.shot("queue-needs-code")
+	p.fits("/app/acme/shop")
+	if got := p.eval("document.querySelector('[name=message]').value + '/' + document.querySelector('[name=code]').value"); got != "with a code/" {
+		t.Errorf("the form holds %v", got)
+	}
+	p.fill("form[action$=runs] [name=code]", "424242")
+	p.press("Queue plan")
+	p.says("nothing to change")
+	p.visit("/app/acme/shop")
+	p.fill("[name=message]", "without a code")
+	p.press("Queue plan")
+	p.says("A code of six to eight digits is needed before this is planned")
+	p.fill("#act-code", "535353")
+	p.press("Plan with this code")
+	p.says("Code given")
+	p.says("nothing to change")
+
 	// Everybody sees that the glass is broken.
 	p.visit("/app/acme/shop/guard")
 	p.fill("form[action$=break-glass] [name=reason]", "the shop is on fire")

@@ -177,6 +177,19 @@ func (s *Service) EnterCode(ctx context.Context, id core.ID, comment string, cod
 	})
 }
 
+// askedBeforePlan says why a run that is queued in w now needs a code, or
+// nothing where it needs none.
+func (s *Service) askedBeforePlan(ctx context.Context, tx *db.Tx, w workspace.Workspace) (string, error) {
+	next := Run{WorkspaceID: w.ID, OrgID: w.OrgID, Status: core.Pending}
+	found, err := s.look(ctx, tx, []Run{next})
+	for _, o := range found[next.ID] {
+		if o.Code && !o.Waived {
+			return o.Text, err
+		}
+	}
+	return "", err
+}
+
 // begin hands the plan of a run outside of the queue to the workers, unless
 // something is in its way.
 func (s *Service) begin(ctx context.Context, tx *db.Tx, r *Run) error {

@@ -58,6 +58,7 @@ type overview struct {
 	Current *View
 	Recent  []View
 	State   *tfdata.State // of the current state, if the reader may read outputs
+	Asked   string        // why a plan that is queued here needs a code, or empty
 
 	Queue, Lock ui.Form
 }
@@ -71,16 +72,19 @@ func (s *Service) overviewPage(r *http.Request, queue, lock ui.Form, code int) (
 	if err != nil {
 		return web.Answer{}, err
 	}
+	o := overview{View: w, Base: s.Signer.Base, Queue: queue, Lock: lock}
 	if err := s.DB.View(r.Context(), func(ctx context.Context, tx *db.Tx) error {
 		whole, err := config.Whole(ctx, tx, w.ConfigID)
 		if !whole {
-			w.ConfigID = "" // announced and not uploaded: there is nothing to run
+			o.ConfigID = "" // announced and not uploaded: there is nothing to run
+		}
+		if err == nil && o.queues() {
+			o.Asked, err = s.askedBeforePlan(ctx, tx, o.Workspace)
 		}
 		return err
 	}); err != nil {
 		return web.Answer{}, err
 	}
-	o := overview{View: w, Base: s.Signer.Base, Queue: queue, Lock: lock}
 	if w.Can.Has(core.ReadRuns) {
 		if o.Recent, _, err = s.List(r.Context(), w.ID, Filter{PlanOnly: true}, jsonapi.Page{Number: 1, Size: stripRuns}); err != nil {
 			return web.Answer{}, err
@@ -144,13 +148,19 @@ func (s *Service) relocked(r *http.Request, w workspace.View, err error) (web.An
 	return web.Answer{Goto: ui.WorkspacePath(w.OrgName, w.Name)}, err
 }
 
+// queues reports whether the reader can queue runs here.
+func (o overview) queues() bool {
+	return o.Can.Has(core.QueuePlan) && (o.ExecutionMode == "remote" || o.ExecutionMode == "agent") && o.ConfigID != ""
+}
+
 // pageQueue queues a run of the latest configuration.
 func (s *Service) pageQueue(r *http.Request) (web.Answer, error) {
 	w, err := s.workspaceOf(r)
 	if err != nil {
 		return web.Answer{}, err
 	}
-	n := New{Message: strings.TrimSpace(ui.Text(r.PostFormValue("message"))), Source: "tfe-ui"}
+	n := New{Message: strings.TrimSpace(ui.Text(r.PostFormValue("message"))), Source: "tfe-ui", Code: secret.Text(strings.TrimSpace(r.PostFormValue("code")))}
+	r.PostForm.Del("code") // a form that comes back keeps what was typed, but no secret
 	if n.Message == "" {
 		n.Message = "Queued on the page"
 	}
