@@ -10,11 +10,16 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+	"unicode"
 
+	"interlock/internal/account"
+	"interlock/internal/authz"
+	"interlock/internal/core"
 	"interlock/internal/servertest"
 )
 
@@ -33,8 +38,10 @@ type world struct {
 	id map[string]string
 }
 
-// A sight is one page of the world to look at.
-type sight struct{ name, path string }
+// A sight is one page of the world to look at. Where nothing on it is written by
+// a person, ours says whose words there are; every other sight must show what
+// this world's people say.
+type sight struct{ name, path, ours string }
 
 // newWorld makes a world. The things that take time, the runs, go on while
 // the rest is made.
@@ -155,7 +162,7 @@ func (w *world) runs() string {
 	ann.Do(t, "POST", "/api/v2/workspaces/"+locked+"/actions/lock", map[string]any{"reason": w.say("Closing the books")}).Want(t, 200)
 	cv = ann.Upload(t, locked, map[string]string{"main.tf": "output \"x\" { value = 1 }\n"}, map[string]any{"auto-queue-runs": false})
 	w.id["waiting"] = ann.Queue(t, locked, map[string]any{"message": w.say("Wait for the lock")}, "configuration-version", "configuration-versions", cv).ID
-	w.id["empty"] = ann.Workspace(t, "acme", "new-thing", nil)
+	w.id["empty"] = ann.Workspace(t, "acme", "new-thing", map[string]any{"description": w.say("Comes later")})
 
 	ann.WaitRun(t, run.ID, "planned")
 	ann.Act(t, run.ID, "apply", w.say("looks right")).Want(t, 202)
@@ -168,6 +175,12 @@ func (w *world) people() {
 	t, ann := w.t, w.ann
 	t.Helper()
 	ann.Do(t, "POST", "/api/v2/organizations/acme/organization-memberships", servertest.Doc("organization-memberships", map[string]any{"email": "bob@example.com"})).Want(t, 201)
+	turned, err := w.s.App.Accounts().CreateUser(authz.With(t.Context(), core.Subject{Kind: core.UserKind, ID: "user-of-test", SiteAdmin: true}), account.NewUser{Username: "carl", Email: w.turn("carl") + "@example.com", Password: servertest.Password})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.id["carl"] = string(turned.ID)
+	ann.Do(t, "POST", "/api/v2/organizations/acme/organization-memberships", servertest.Doc("organization-memberships", map[string]any{"email": w.turn("carl") + "@example.com"})).Want(t, 201)
 	w.make("team", "organizations/acme/teams", "teams", map[string]any{"name": "builders", "visibility": "organization", "organization-access": map[string]any{"manage-workspaces": true}})
 	w.make("project", "organizations/acme/projects", "projects", map[string]any{"name": "Platform", "description": w.say("What all stand on")})
 	w.make("tws", "team-workspaces", "team-workspaces", map[string]any{"access": "custom", "runs": "apply", "variables": "read", "state-versions": "read-outputs"}, "team", "teams", w.id["team"], "workspace", "workspaces", w.id["shop"])
@@ -176,8 +189,17 @@ func (w *world) people() {
 	ann.Do(t, "POST", "/api/v2/organizations/acme/authentication-token", nil).Want(t, 201)
 	w.make("varset", "organizations/acme/varsets", "varsets", map[string]any{"name": "cloud", "description": w.say("for all"), "global": true})
 	w.make("vsvar", "varsets/"+w.id["varset"]+"/relationships/vars", "vars", map[string]any{"key": "region", "value": w.say("eu"), "category": "env", "description": w.say("where")})
-	w.make("pool", "organizations/acme/agent-pools", "agent-pools", map[string]any{"name": "inside"})
+	w.make("pool", "organizations/acme/agent-pools", "agent-pools", map[string]any{"name": w.line("inside")})
 	ann.Do(t, "POST", "/api/v2/agent-pools/"+w.id["pool"]+"/authentication-tokens", servertest.Doc("authentication-tokens", map[string]any{"description": w.say("rack 4")})).Want(t, 201)
+	agents := ann.Do(t, "POST", "/api/v2/agent-pools/"+w.id["pool"]+"/authentication-tokens", servertest.Doc("authentication-tokens", map[string]any{"description": "rack 5"})).Want(t, 201)
+	(&servertest.Client{Server: w.s, Token: agents.One(t).Str("token")}).Do(t, "POST", "/api/agent/v1/register", map[string]any{"name": w.line("rack-5"), "version": "1"}).Want(t, 200)
+	ann.Do(t, "POST", "/api/v2/users/"+ann.ID+"/authentication-tokens", servertest.Doc("authentication-tokens", map[string]any{"description": w.say("laptop")})).Want(t, 201)
+	w.s.As("").Do(t, "POST", "/signin", url.Values{"login": {"ann"}, "password": {servertest.Password}}, "User-Agent", w.line("A browser")).Want(t, 303)
+	// They are never open: a freeze would stop what the world does.
+	for _, at := range []string{"/app/organizations/acme/guard", "/app/acme/shop/guard"} {
+		w.form(at+"/windows", "cron", "0 0 29 2 *", "minutes", "1", "reason", w.say("Leap day"))
+	}
+	w.s.Admin.Do(t, "POST", "/api/v2/admin/terraform-versions", servertest.Doc("terraform-versions", map[string]any{"version": "1.4.99", "url": "https://example.com/t.zip", "sha": strings.Repeat("0", 64), "enabled": true, "deprecated": true, "deprecated-reason": w.say("too old")})).Want(t, 201)
 	w.make("key", "organizations/acme/ssh-keys", "ssh-keys", map[string]any{"name": w.short("deploy"), "value": "a private key"})
 	w.form("/app/account/variables", "organization", "acme", "key", "MINE", "value", w.say("my own"), "category", "env", "description", w.say("only mine"))
 	w.form("/app/organizations/acme/views", "list", "workspaces", "view-name", w.short("Waiting"), "query", "status=planned")
@@ -190,6 +212,32 @@ func (w *world) short(text string) string {
 		return text
 	}
 	return text + " <img src=x onerror=alert(1)>"
+}
+
+// line is say for what must be one line without control characters.
+func (w *world) line(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return -1
+		}
+		return r
+	}, w.say(text))
+}
+
+// key is say for the key of an instance.
+func (w *world) key(text string) string {
+	if w.say(text) == text {
+		return text
+	}
+	return text + " <img src=x onerror=alert(1)>\u202eeno"
+}
+
+// turn is say for what takes no markup, but characters of all languages.
+func (w *world) turn(text string) string {
+	if w.say(text) == text {
+		return text
+	}
+	return text + "\u202eowt"
 }
 
 // form sends a form as ann does.
@@ -226,7 +274,7 @@ func (w *world) around(shop string) {
 		ann.PutState(t, dns, i+1, "1.11.4", fmt.Sprintf(`"outputs":{"colour":{"value":%[1]s,"type":"string"}},"resources":[{"mode":"managed","type":"terraform_data","name":"zone","provider":"provider[\"terraform.io/builtin/terraform\"]","instances":[{"attributes":{"id":"z","input":%[1]s}}]}]`, record))
 		w.id[colour] = ann.Get(t, "/api/v2/workspaces/"+dns+"/current-state-version").Want(t, 200).One(t).ID
 	}
-	w.id["operation"] = w.form("/app/acme/dns/state-operations", "operations", "mv terraform_data.zone terraform_data.area")
+	w.id["operation"] = w.form("/app/acme/dns/state-operations", "operations", "mv terraform_data.zone terraform_data.area["+strconv.Quote(w.key("south"))+"]")
 	ann.Do(t, "POST", "/api/v2/workspaces/"+shop+"/run-triggers", servertest.Doc("run-triggers", map[string]any{}, "sourceable", "workspaces", dns)).Want(t, 201)
 	ann.Do(t, "POST", "/api/v2/workspaces/"+shop+"/relationships/remote-state-consumers", map[string]any{"data": []any{map[string]any{"type": "workspaces", "id": w.id["empty"]}}}).Want(t, 204)
 	ann.Do(t, "POST", "/api/v2/workspaces/"+shop+"/relationships/tags", map[string]any{"data": []any{map[string]any{"type": "tags", "attributes": map[string]any{"name": "critical"}}}}).Want(t, 204)
@@ -346,98 +394,119 @@ func (w *world) sights() []sight {
 	const org, ws = "/app/organizations/acme", "/app/acme/shop"
 	run := ws + "/runs/" + w.id["run"]
 	return []sight{
-		{"dashboard", "/app/acme"},
-		{"first-run", org + "/start"},
-		{"workspaces", org + "/workspaces"},
-		{"explorer", org + "/explorer"},
-		{"explorer-engines", org + "/explorer?view=engines"},
-		{"map", org + "/map"},
-		{"usage", org + "/usage"},
-		{"projects", org + "/projects"},
-		{"project", org + "/projects/" + w.id["project"]},
-		{"project-access", org + "/projects/" + w.id["project"] + "/access/" + w.id["tprj"]},
-		{"project-notifications", org + "/projects/" + w.id["project"] + "/notifications"},
-		{"project-notification", org + "/projects/" + w.id["project"] + "/notifications/" + w.id["project-notification"]},
-		{"teams", org + "/teams"},
-		{"team", org + "/teams/" + w.id["team"]},
-		{"members", org + "/members"},
-		{"variable-sets", org + "/varsets"},
-		{"variable-set", org + "/varsets/" + w.id["varset"]},
-		{"variable-set-variable", org + "/varsets/" + w.id["varset"] + "/vars/" + w.id["vsvar"]},
-		{"agent-pools", org + "/agents"},
-		{"agent-pool", org + "/agents/" + w.id["pool"]},
-		{"vcs-connections", org + "/vcs"},
-		{"vcs-connection", org + "/vcs/" + w.id["client"]},
-		{"ssh-keys", org + "/ssh-keys"},
-		{"organization-directory", "/app/organizations/acme/directory"},
-		{"organization-tokens", org + "/tokens"},
-		{"organization-directory", org + "/directory"},
-		{"organization-engines", org + "/engine"},
-		{"organization-guard", org + "/guard"},
-		{"organization-settings", org + "/settings"},
-		{"workspace", ws},
-		{"workspace-empty", "/app/acme/new-thing"},
-		{"workspace-locked", "/app/acme/billing"},
-		{"runs", ws + "/runs"},
-		{"run", run},
-		{"run-graph", run + "?graph=all"},
-		{"run-changes", run + "/changes"},
-		{"run-compare", run + "/compare?with=" + w.id["applied"]},
-		{"run-applied", ws + "/runs/" + w.id["applied"]},
-		{"run-log-search", ws + "/runs/" + w.id["applied"] + "?log=apply&find=ready"},
-		{"run-failed", "/app/acme/legacy/runs/" + w.id["failed"]},
-		{"run-waiting", "/app/acme/billing/runs/" + w.id["waiting"]},
-		{"variables", ws + "/variables"},
-		{"variable", ws + "/variables/" + w.id["var"]},
-		{"states", ws + "/states"},
-		{"state", ws + "/states/" + w.id["state"]},
-		{"state-diff", "/app/acme/dns/states/" + w.id["blue"] + "?with=" + w.id["red"]},
-		{"state-operations", "/app/acme/dns/state-operations"},
-		{"state-operation", w.id["operation"]},
-		{"drift", "/app/acme/paint/drift"},
-		{"drift-none", ws + "/drift"},
-		{"workspace-settings", ws + "/settings"},
-		{"workspace-access", ws + "/access"},
-		{"workspace-access-custom", ws + "/access/" + w.id["tws"]},
-		{"notifications", ws + "/notifications"},
-		{"notification", ws + "/notifications/" + w.id["notification"]},
-		{"run-triggers", ws + "/run-triggers"},
-		{"schedule", ws + "/schedule"},
-		{"engine", ws + "/engine"},
-		{"guard", ws + "/guard"},
-		{"version-control", "/app/acme/net/version-control"},
-		{"version-control-none", ws + "/version-control"},
-		{"organizations", "/app/organizations"},
-		{"account", "/app/account"},
-		{"sessions", "/app/account/sessions"},
-		{"two-factor", "/app/account/two-factor"},
-		{"personal-variables", "/app/account/variables"},
-		{"connections", "/app/account/connections"},
-		{"letters", "/app/account/subscriptions"},
-		{"command-line", "/oauth/authorize?client_id=terraform-cli&response_type=code&code_challenge=0123456789012345678901234567890123456789012&code_challenge_method=S256&redirect_uri=http://localhost:10000/login&state=x"},
-		{"error", "/app/acme/nothing-here"},
+		{"dashboard", "/app/acme", ""},
+		{"first-run", org + "/start", "it greets with forms that are empty"},
+		{"workspaces", org + "/workspaces", ""},
+		{"explorer", org + "/explorer", ""},
+		{"explorer-engines", org + "/explorer?view=engines", ""},
+		{"map", org + "/map", "names of workspaces take no markup"},
+		{"usage", org + "/usage", "names of workspaces take no markup"},
+		{"projects", org + "/projects", ""},
+		{"project", org + "/projects/" + w.id["project"], ""},
+		{"project-access", org + "/projects/" + w.id["project"] + "/access/" + w.id["tprj"], "names of teams and projects take no markup"},
+		{"project-notifications", org + "/projects/" + w.id["project"] + "/notifications", ""},
+		{"project-notification", org + "/projects/" + w.id["project"] + "/notifications/" + w.id["project-notification"], ""},
+		{"teams", org + "/teams", "names of teams take no markup"},
+		{"team", org + "/teams/" + w.id["team"], ""},
+		{"members", org + "/members", ""},
+		{"variable-sets", org + "/varsets", ""},
+		{"variable-set", org + "/varsets/" + w.id["varset"], ""},
+		{"variable-set-variable", org + "/varsets/" + w.id["varset"] + "/vars/" + w.id["vsvar"], ""},
+		{"agent-pools", org + "/agents", ""},
+		{"agent-pool", org + "/agents/" + w.id["pool"], ""},
+		{"vcs-connections", org + "/vcs", ""},
+		{"vcs-connection", org + "/vcs/" + w.id["client"], ""},
+		{"ssh-keys", org + "/ssh-keys", ""},
+		{"organization-tokens", org + "/tokens", "its token has no description"},
+		{"organization-directory", org + "/directory", "names of teams and users take no markup"},
+		{"organization-engines", org + "/engine", "it shows versions"},
+		{"organization-guard", org + "/guard", ""},
+		{"organization-settings", org + "/settings", ""},
+		{"workspace", ws, ""},
+		{"workspace-empty", "/app/acme/new-thing", ""},
+		{"workspace-locked", "/app/acme/billing", ""},
+		{"runs", ws + "/runs", ""},
+		{"run", run, ""},
+		{"run-graph", run + "?graph=all", ""},
+		{"run-changes", run + "/changes", ""},
+		{"run-compare", run + "/compare?with=" + w.id["applied"], ""},
+		{"run-applied", ws + "/runs/" + w.id["applied"], ""},
+		{"run-log-search", ws + "/runs/" + w.id["applied"] + "?log=apply&find=ready", ""},
+		{"run-failed", "/app/acme/legacy/runs/" + w.id["failed"], ""},
+		{"run-waiting", "/app/acme/billing/runs/" + w.id["waiting"], ""},
+		{"variables", ws + "/variables", ""},
+		{"variable", ws + "/variables/" + w.id["var"], ""},
+		{"states", ws + "/states", ""},
+		{"state", ws + "/states/" + w.id["state"], ""},
+		{"state-diff", "/app/acme/dns/states/" + w.id["blue"] + "?with=" + w.id["red"], ""},
+		{"state-operations", "/app/acme/dns/state-operations", ""},
+		{"state-operation", w.id["operation"], ""},
+		{"drift", "/app/acme/paint/drift", ""},
+		{"drift-none", ws + "/drift", ""},
+		{"workspace-settings", ws + "/settings", ""},
+		{"workspace-access", ws + "/access", ""},
+		{"workspace-access-custom", ws + "/access/" + w.id["tws"], "names of teams take no markup"},
+		{"notifications", ws + "/notifications", ""},
+		{"notification", ws + "/notifications/" + w.id["notification"], ""},
+		{"run-triggers", ws + "/run-triggers", ""},
+		{"schedule", ws + "/schedule", ""},
+		{"engine", ws + "/engine", ""},
+		{"guard", ws + "/guard", ""},
+		{"version-control", "/app/acme/net/version-control", ""},
+		{"version-control-none", ws + "/version-control", ""},
+		{"organizations", "/app/organizations", "names of organizations take no markup"},
+		{"account", "/app/account", ""},
+		{"sessions", "/app/account/sessions", ""},
+		{"two-factor", "/app/account/two-factor", "it shows a key"},
+		{"personal-variables", "/app/account/variables", ""},
+		{"connections", "/app/account/connections", ""},
+		{"letters", "/app/account/subscriptions", "it names organizations and switches"},
+		{"command-line", "/oauth/authorize?client_id=terraform-cli&response_type=code&code_challenge=0123456789012345678901234567890123456789012&code_challenge_method=S256&redirect_uri=http://localhost:10000/login&state=x", "it names the user and where the answer goes"},
+		{"error", "/app/acme/nothing-here", "it repeats nothing of the request"},
 	}
 }
 
 // siteSights are those of the site; of its administrator.
 func (w *world) siteSights() []sight {
 	return []sight{
-		{"site-users", "/site/users"},
-		{"site-user", "/site/users/" + w.ann.ID},
-		{"site-organizations", "/site/organizations"},
-		{"site-engines", "/site/engines"},
-		{"site-settings", "/site/settings"},
-		{"site-health", "/site/health"},
-		{"site-sso", "/site/sso"},
-		{"site-sso-provider", "/site/sso/" + w.id["provider"]},
-		{"site-sso-saml", "/site/sso-saml"},
-		{"site-sso-saml-provider", "/site/sso/" + w.id["saml"]},
+		{"site-users", "/site/users", ""},
+		{"site-user", "/site/users/" + w.id["carl"], ""},
+		{"site-organizations", "/site/organizations", "names take no markup"},
+		{"site-engines", "/site/engines?q=1.4.99", ""},
+		{"site-settings", "/site/settings", "it shows numbers and switches"},
+		{"site-health", "/site/health", "the server's own findings"},
+		{"site-sso", "/site/sso", ""},
+		{"site-sso-provider", "/site/sso/" + w.id["provider"], ""},
 	}
 }
 
 // openSights are those for everybody.
 func (w *world) openSights() []sight {
-	return []sight{{"signin", "/signin"}}
+	return []sight{{"signin", "/signin", ""}}
+}
+
+// everywhere walks the whole world, and is the one way to do so: f looks at each
+// page as those do who may see it. A page of the table of routes that no list
+// holds fails the test.
+func (w *world) everywhere(b *browser, f func(*page, sight)) (ann *page) {
+	w.t.Helper()
+	w.covered()
+	walk := func(p *page, list []sight) {
+		for _, v := range list {
+			p.visit(v.path)
+			p.until("the page itself", "!!document.querySelector('main') && document.title !== ''")
+			f(p, v)
+		}
+		p.innocent()
+	}
+	ann = b.page(w.t, w.s.URL)
+	walk(ann, w.openSights())
+	ann.signIn("ann", servertest.Password)
+	walk(ann, w.sights())
+	site := b.page(w.t, w.s.URL)
+	site.signIn(servertest.AdminName, servertest.AdminPassword)
+	walk(site, w.siteSights())
+	return ann
 }
 
 // covered fails the test where a page of the table of routes is in no list.

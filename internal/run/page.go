@@ -612,7 +612,7 @@ func (st *stream) step(ctx context.Context, v View, look bool) (err error) {
 // region sends a part of the page if it is not as it was sent last.
 func (st *stream) region(ctx context.Context, c templ.Component) error {
 	var b strings.Builder
-	if err := c.Render(ctx, &b); err != nil {
+	if err := c.Render(ctx, web.Visible(&b)); err != nil {
 		return err
 	}
 	html := b.String()
@@ -646,7 +646,7 @@ func (st *stream) log(ctx context.Context, p Phase) error {
 		st.done[p.Kind] = t.End
 		if len(lines) > 0 {
 			var b strings.Builder
-			if err := renderLog(logView{Phase: p.Kind, First: first}, lines).Render(ctx, &b); err != nil {
+			if err := renderLog(logView{Phase: p.Kind, First: first}, lines).Render(ctx, web.Visible(&b)); err != nil {
 				return err
 			}
 			fmt.Fprintf(&st.out, "id: %d.%d\n", st.at[PlanPhase], st.at[ApplyPhase])

@@ -159,7 +159,7 @@ func LocalPath(next string) string {
 func render(w http.ResponseWriter, r *http.Request, code int, c templ.Component) {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(code)
-	if err := c.Render(r.Context(), w); err != nil && !errors.Is(err, context.Canceled) {
+	if err := c.Render(r.Context(), Visible(w)); err != nil && !errors.Is(err, context.Canceled) {
 		slog.DebugContext(r.Context(), "render page", "route", r.Pattern, "err", err)
 	}
 }
