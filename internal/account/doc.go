@@ -2,6 +2,7 @@ package account
 
 import (
 	"context"
+	"slices"
 
 	"interlock/internal/authz"
 	"interlock/internal/core"
@@ -57,4 +58,23 @@ func OrgDocs(ctx context.Context, tx *db.Tx, ids ...core.ID) (out []jsonapi.Reso
 		}
 	}
 	return out, err
+}
+
+// UserNames are the names of those of ids that are users and still here.
+func UserNames(ctx context.Context, tx *db.Tx, ids ...core.ID) (map[core.ID]string, error) {
+	var args []any
+	for _, id := range ids {
+		if id.Is("user") && !slices.Contains(args, any(id)) {
+			args = append(args, id)
+		}
+	}
+	names := map[core.ID]string{}
+	if len(args) == 0 {
+		return names, nil
+	}
+	us, err := db.All(ctx, tx, scanUser, `SELECT `+userColumns+` FROM app_user WHERE id IN (`+db.In(1, len(args))+`)`, args...)
+	for _, u := range us {
+		names[u.ID] = u.Username
+	}
+	return names, err
 }

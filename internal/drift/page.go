@@ -130,7 +130,7 @@ func (d Desk) verdict() (tone, sign, text string) {
 	case d.Last == nil && d.Failed != nil:
 		return "bad", "✗", "The assessment failed, so nothing is known of drift here."
 	case d.Last == nil:
-		return "off", "–", "This workspace was not assessed yet."
+		return "off", "–", "This workspace was not assessed yet. A look makes a plan that can never be applied, and says what is not as it was written."
 	case d.Last.External > 0:
 		return "ask", "!", count(d.Last.External, "resource was", "resources were") + " changed outside, against the configuration."
 	case d.Last.Checks.Failed+d.Last.Checks.Errored > 0:

@@ -9,8 +9,10 @@ import (
 	"strconv"
 	"strings"
 
+	"interlock/internal/account"
 	"interlock/internal/authz"
 	"interlock/internal/core"
+	"interlock/internal/db"
 	"interlock/internal/jsonapi"
 	"interlock/internal/tfdata"
 	"interlock/internal/web"
@@ -35,7 +37,24 @@ func (s *Service) pageList(r *http.Request) (web.Answer, error) {
 	}
 	p := jsonapi.Page{Number: ui.PageNumber(r.URL.Query()), Size: perPage}
 	vs, total, err := s.List(r.Context(), w.OrgName, w.Name, "", p)
-	return web.Answer{Page: listPage(w, vs, total, p)}, err
+	if err != nil {
+		return web.Answer{}, err
+	}
+	by, err := s.writers(r.Context(), vs...)
+	return web.Answer{Page: listPage(w, vs, by, total, p)}, err
+}
+
+// writers are the names of the people who wrote versions.
+func (s *Service) writers(ctx context.Context, vs ...Version) (names map[core.ID]string, err error) {
+	ids := make([]core.ID, len(vs))
+	for i, v := range vs {
+		ids[i] = v.CreatedBy
+	}
+	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) (err error) {
+		names, err = account.UserNames(ctx, tx, ids...)
+		return err
+	})
+	return names, err
 }
 
 // versionOf returns the version of a request, which must be of the workspace
@@ -62,8 +81,13 @@ func (s *Service) showPage(r *http.Request, code int, alert string) (web.Answer,
 	if err != nil {
 		return web.Answer{}, err
 	}
+	names, err := s.writers(r.Context(), v)
+	if err != nil {
+		return web.Answer{}, err
+	}
+	by := names[v.CreatedBy]
 	diff := compareCard(w, v, c, before, after)
-	a := web.Answer{Page: showPage(w, v, nil, diff, alert), Status: code}
+	a := web.Answer{Page: showPage(w, v, by, nil, diff, alert), Status: code}
 	if v.Object == "" {
 		return a, nil
 	}
@@ -76,7 +100,7 @@ func (s *Service) showPage(r *http.Request, code int, alert string) (web.Answer,
 	}
 	// A quarantined version need not be readable; it can be downloaded all the same.
 	if st, err := tfdata.ParseState(raw); err == nil {
-		a.Page = showPage(w, v, &st, diff, alert)
+		a.Page = showPage(w, v, by, &st, diff, alert)
 	}
 	return a, nil
 }

@@ -207,7 +207,7 @@ func personalPage(vs []Personal, f ui.Form) templ.Component {
 			}
 			return nil
 		})
-		templ_7745c5c3_Err = ui.Page("Variables of your own", ui.Crumb{Name: "Account", Href: "/app/account"}).Render(templ.WithChildren(ctx, templ_7745c5c3_Var2), templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = ui.Page("Variables of your own", ui.Crumb{Name: "Account", Href: "/app/account"}, ui.Crumb{Name: "Variables of your own", Href: "/app/account/variables"}).Render(templ.WithChildren(ctx, templ_7745c5c3_Var2), templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
