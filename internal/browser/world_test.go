@@ -476,6 +476,7 @@ func (w *world) siteSights() []sight {
 		{"site-settings", "/site/settings", "it shows numbers and switches"},
 		{"site-health", "/site/health", "the server's own findings"},
 		{"site-sso", "/site/sso", ""},
+		{"site-sso-saml", "/site/sso-saml", "nobody has set it up"},
 		{"site-sso-provider", "/site/sso/" + w.id["provider"], ""},
 	}
 }
