@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -178,11 +179,8 @@ func (b *bench) many(bare float64) (err error) {
 	flags := []string{"--runners=1", "--object-store=file:" + filepath.Join(dir, "objects"), "--encryption-key=" + base64.StdEncoding.EncodeToString(key)}
 	var cmds []*exec.Cmd
 	defer func() {
-		for _, c := range cmds {
-			err = errors.Join(err, c.Process.Signal(syscall.SIGTERM))
-		}
-		for _, c := range cmds {
-			err = errors.Join(err, c.Wait())
+		for _, c := range slices.Backward(cmds) { // the agents first
+			err = errors.Join(err, c.Process.Signal(syscall.SIGTERM), c.Wait())
 		}
 		b.database, b.dir, b.flags, b.base = alone, dir, nil, ""
 		if _, serr := b.start(); serr != nil {
