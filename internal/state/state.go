@@ -290,6 +290,11 @@ func (s *Service) Write(ctx context.Context, find func(context.Context, *db.Tx) 
 	if st, err = s.store(ctx, st, raw); err != nil {
 		return v, false, err
 	}
+	return s.commitStaged(ctx, find, st, needLock, force)
+}
+
+// commitStaged makes what was staged the current state, or drops it.
+func (s *Service) commitStaged(ctx context.Context, find func(context.Context, *db.Tx) (workspace.Workspace, error), st Staged, needLock, force bool) (v Version, same bool, err error) {
 	var ws core.ID
 	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
 		w, err := find(ctx, tx)

@@ -111,17 +111,15 @@ func (s *Service) v1Get(w http.ResponseWriter, r *http.Request) error {
 	if err := s.reading(r.Context(), *v, stateRead, ""); err != nil {
 		return err
 	}
-	raw, err := s.Raw(r.Context(), *v)
+	if v.Object == "" || v.Backing != "" {
+		return authz.ErrHidden()
+	}
+	sum, err := hex.DecodeString(v.MD5)
 	if err != nil {
 		return err
 	}
-	sum := md5.Sum(raw)
-	h := w.Header()
-	h.Set("Content-Type", "application/json")
-	h.Set("Content-MD5", base64.StdEncoding.EncodeToString(sum[:]))
-	h.Set("Content-Length", strconv.Itoa(len(raw)))
-	_, _ = w.Write(raw)
-	return nil
+	w.Header().Set("Content-MD5", base64.StdEncoding.EncodeToString(sum))
+	return s.send(r.Context(), w, v.Object)
 }
 
 func (s *Service) v1Put(w http.ResponseWriter, r *http.Request) error {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
-	"strconv"
 	"time"
 
 	"interlock/internal/account"
@@ -160,9 +159,9 @@ func (s *Service) downloadJSON(w http.ResponseWriter, r *http.Request) {
 
 func (s *Service) serve(w http.ResponseWriter, r *http.Request, object string, pick func(Version) string) {
 	id := core.ID(r.PathValue("state"))
-	raw, err := func() ([]byte, error) {
+	err := func() error {
 		if err := s.Signer.Check("GET", object+string(id), r.PathValue("capability")); err != nil {
-			return nil, err
+			return err
 		}
 		var v Version
 		err := s.DB.View(r.Context(), func(ctx context.Context, tx *db.Tx) (err error) {
@@ -170,23 +169,19 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request, object string, p
 			return err
 		})
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if pick(v) == "" || v.Backing != "" {
-			return nil, authz.ErrHidden()
+			return authz.ErrHidden()
 		}
 		if err := s.reading(web.Asked(r.Context(), r.PathValue("capability")), v, stateRead, ""); err != nil {
-			return nil, err
+			return err
 		}
-		return s.Blobs.Bytes(r.Context(), pick(v), MaxSize)
+		return s.send(r.Context(), w, pick(v))
 	}()
 	if err != nil {
 		web.Answer2017(w, r, err)
-		return
 	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Content-Length", strconv.Itoa(len(raw)))
-	_, _ = w.Write(raw)
 }
 
 func (s *Service) v2Current(w http.ResponseWriter, r *http.Request) error {

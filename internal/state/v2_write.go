@@ -3,17 +3,16 @@ package state
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
 	"errors"
 	"io"
 	"net/http"
-	"strconv"
 	"strings"
 
 	"interlock/internal/authz"
 	"interlock/internal/core"
 	"interlock/internal/db"
 	"interlock/internal/jsonapi"
+	"interlock/internal/tfdata"
 	"interlock/internal/web"
 	"interlock/internal/workspace"
 )
@@ -23,14 +22,7 @@ func readState(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	if r.ContentLength > MaxSize {
 		return nil, core.Errorf(core.TooLarge, "the state is larger than %d bytes", MaxSize)
 	}
-	raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxSize))
-	if err != nil {
-		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-			return nil, core.Wrap(err, core.TooLarge, "the state is larger than "+strconv.Itoa(MaxSize)+" bytes")
-		}
-		return nil, core.Wrap(err, core.Malformed, "the upload broke off; it can be repeated")
-	}
-	return raw, nil
+	return io.ReadAll(body(w, r))
 }
 
 type createInput struct {
@@ -46,12 +38,112 @@ type createInput struct {
 // v2Create takes a state inline, or announces one whose bytes are uploaded
 // next.
 func (s *Service) v2Create(w http.ResponseWriter, r *http.Request) error {
+	find := func(ctx context.Context, tx *db.Tx) (workspace.Workspace, error) {
+		return workspace.Get(ctx, tx, core.ID(r.PathValue("workspace")), 0)
+	}
 	// Inline, the state stands in the document as base64.
 	r.Body = http.MaxBytesReader(w, r.Body, MaxSize*4/3+1<<20)
-	var in createInput
-	if _, err := jsonapi.Decode(r.Body, "state-versions", &in); err != nil {
+	doc, in, err := s.receive(r, find)
+	if err == nil {
+		_, err = jsonapi.Decode(doc, "state-versions", &in.createInput)
+	}
+	if err == nil {
+		err = s.create(r.Context(), find, in)
+	}
+	if err = in.refuse(r.Context(), s, err); err != nil {
 		return err
 	}
+	snapshots(w)
+	web.WriteV2(w, r, http.StatusCreated, jsonapi.One(s.resource(r.Context(), in.version)))
+	return nil
+}
+
+// inline is a document whose states were stored while it arrived.
+type inline struct {
+	createInput
+	state, json *part
+	staged      Staged // of state
+	object      string // of json
+	version     Version
+	kept        bool // the staged state has found its end
+}
+
+// receive reads a document without the states in it. It stores them only for
+// those who may write.
+func (s *Service) receive(r *http.Request, find func(context.Context, *db.Tx) (workspace.Workspace, error)) (doc io.Reader, in *inline, err error) {
+	ctx := r.Context()
+	in = &inline{}
+	allowed := func() error {
+		return s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
+			w, err := find(ctx, tx)
+			if err == nil {
+				err = mayWrite(ctx, tx, w, true)
+			}
+			return err
+		})
+	}
+	large := func(path []string) bool {
+		return len(path) == 3 && path[0] == "data" && path[1] == "attributes" && (path[2] == "state" || path[2] == "json-state")
+	}
+	skim := tfdata.NewSkim("the request body", large, func(path []string) (io.WriteCloser, error) {
+		at, store := &in.state, func(r io.Reader) (err error) {
+			if err := allowed(); err != nil {
+				return err
+			}
+			in.staged, err = s.stageFrom(ctx, r)
+			return err
+		}
+		if path[2] == "json-state" {
+			at, store = &in.json, func(r io.Reader) (err error) {
+				if err := allowed(); err != nil {
+					return err
+				}
+				in.object, err = s.putJSON(ctx, r)
+				return err
+			}
+		}
+		if *at != nil {
+			return nil, core.Errorf(core.Malformed, "the request body has %s twice", path[2])
+		}
+		*at = newPart(path[2], store)
+		return *at, nil
+	})
+	n, err := io.Copy(skim, r.Body)
+	for _, p := range []*part{in.state, in.json} {
+		if p != nil {
+			p.give(io.ErrUnexpectedEOF) // nothing, where it was whole
+		}
+	}
+	if err != nil {
+		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+			return nil, in, core.Wrap(err, core.TooLarge, "the request body is too large")
+		}
+		if core.KindOf(err) == core.Internal {
+			return nil, in, core.Wrap(err, core.Malformed, "the request body ended early")
+		}
+		if core.KindOf(err) == core.Invalid {
+			return nil, in, core.Wrap(err, core.Malformed, "the request body is not valid JSON")
+		}
+		return nil, in, err
+	}
+	kept, err := skim.Kept()
+	if err != nil && n > 0 {
+		return nil, in, core.Wrap(err, core.Malformed, "the request body is not valid JSON")
+	}
+	return bytes.NewReader(kept), in, nil
+}
+
+// refuse drops what was stored and came to nothing.
+func (in *inline) refuse(ctx context.Context, s *Service, err error) error {
+	for object, is := range map[string]bool{in.staged.Object: !in.kept, in.object: true} {
+		if is && object != "" {
+			err = errors.Join(err, s.Drop(ctx, Staged{Object: object}))
+		}
+	}
+	return err
+}
+
+func (s *Service) create(ctx context.Context, find func(context.Context, *db.Tx) (workspace.Workspace, error), in *inline) (err error) {
 	switch {
 	case in.Serial == nil:
 		return core.Errorf(core.Invalid, "can't be blank").InField("serial")
@@ -63,46 +155,33 @@ func (s *Service) v2Create(w http.ResponseWriter, r *http.Request) error {
 		return core.Errorf(core.Invalid, "must be an MD5 sum in hexadecimal").InField("md5")
 	}
 	in.MD5 = strings.ToLower(in.MD5)
-	find := func(ctx context.Context, tx *db.Tx) (workspace.Workspace, error) {
-		return workspace.Get(ctx, tx, core.ID(r.PathValue("workspace")), 0)
-	}
-	if err := jsonBase64(in.JSONState, "json-state"); err != nil {
-		return err
-	}
-	var v Version
-	var err error
-	if in.State != nil {
-		raw, derr := base64.StdEncoding.DecodeString(*in.State)
-		if derr != nil {
-			return core.Wrap(derr, core.Invalid, "is not base64").InField("state")
-		}
-		v, _, err = s.Write(r.Context(), find, raw, true, in.Force, in.matches)
-	} else {
-		v, err = s.announce(r.Context(), find, in)
-	}
-	if err == nil && in.State != nil && in.JSONState != nil && v.JSONObject == "" {
-		b, _ := base64.StdEncoding.DecodeString(*in.JSONState)
-		v.JSONObject, err = s.storeJSON(r.Context(), v.ID, bytes.NewReader(b))
-		if core.KindOf(err) == core.Conflict {
-			err = nil // a replay: it is there
+	if in.json != nil {
+		if err := in.json.result(); err != nil {
+			return err
 		}
 	}
-	if err != nil {
+	if in.state == nil {
+		in.version, err = s.announce(ctx, find, in.createInput)
 		return err
 	}
-	snapshots(w)
-	web.WriteV2(w, r, http.StatusCreated, jsonapi.One(s.resource(r.Context(), v)))
-	return nil
-}
-
-func jsonBase64(in *string, field string) error {
-	if in == nil {
-		return nil
+	if err := in.state.result(); err != nil {
+		return err
 	}
-	if _, err := base64.StdEncoding.DecodeString(*in); err != nil {
-		return core.Wrap(err, core.Invalid, "is not base64").InField(field)
+	if err := in.matches(&in.staged); err != nil {
+		return err
 	}
-	return nil
+	in.kept = true
+	in.version, _, err = s.commitStaged(ctx, find, in.staged, true, in.Force)
+	if err != nil || in.object == "" || in.version.JSONObject != "" {
+		return err
+	}
+	object := in.object
+	in.object = ""
+	in.version.JSONObject, err = s.commitJSON(ctx, in.version.ID, object)
+	if core.KindOf(err) == core.Conflict {
+		err = nil // a replay: it is there
+	}
+	return err
 }
 
 // matches checks that the bytes are those that were announced. The serial that
@@ -179,15 +258,11 @@ func (s *Service) upload(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Service) finalize(w http.ResponseWriter, r *http.Request, id core.ID) error {
-	raw, err := readState(w, r)
-	if err != nil {
-		return err
+	if r.ContentLength > MaxSize {
+		return core.Errorf(core.TooLarge, "the state is larger than %d bytes", MaxSize)
 	}
-	st, err := parse(raw)
+	st, err := s.stageFrom(r.Context(), body(w, r))
 	if err != nil {
-		return err
-	}
-	if st, err = s.store(r.Context(), st, raw); err != nil {
 		return err
 	}
 	var ws core.ID
@@ -250,6 +325,14 @@ func (s *Service) uploadJSON(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Service) storeJSON(ctx context.Context, id core.ID, body io.Reader) (string, error) {
+	object, err := s.putJSON(ctx, body)
+	if err != nil {
+		return "", err
+	}
+	return s.commitJSON(ctx, id, object)
+}
+
+func (s *Service) putJSON(ctx context.Context, body io.Reader) (string, error) {
 	object := "json-states/" + string(core.NewID("sv"))
 	if _, err := s.Blobs.Put(ctx, object, body); err != nil {
 		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
@@ -257,6 +340,11 @@ func (s *Service) storeJSON(ctx context.Context, id core.ID, body io.Reader) (st
 		}
 		return "", err
 	}
+	return object, nil
+}
+
+// commitJSON names an object the JSON form of a version, or drops it.
+func (s *Service) commitJSON(ctx context.Context, id core.ID, object string) (string, error) {
 	err := s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
 		n, err := tx.Exec(ctx, `UPDATE state_version SET json_object = $2 WHERE id = $1 AND json_object = '' AND backing = ''`, id, object)
 		if err == nil && n == 0 {

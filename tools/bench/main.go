@@ -32,7 +32,8 @@ var failed bool
 func main() {
 	binary := flag.String("interlock", "bin/interlock", "the server's binary")
 	engine := flag.String("engine", "", "terraform or tofu (default: found on PATH)")
-	only := flag.String("only", "", "part to measure: start, runs, log, burst, cli, reads")
+	only := flag.String("only", "", "part to measure: start, runs, log, burst, cli, reads, or load, which is measured only when it is named")
+	sub := flag.String("load", "", "of part load only: rate, queue, followers, log, state")
 	reps := flag.Int("reps", 9, "repetitions of a small run")
 	db := flag.String("db", "", "only this database: sqlite or postgres")
 	size := flag.Int("size", 0, "only this many resources: 1, 100 or 1000")
@@ -49,7 +50,7 @@ func main() {
 		err = errors.New("no terraform or tofu on PATH; name one with -engine")
 	}
 	if err == nil {
-		err = all(bin, *engine, *db, *only, *reps, *size)
+		err = all(bin, *engine, *db, *only, *sub, *reps, *size)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -61,7 +62,7 @@ func main() {
 	}
 }
 
-func all(bin, engine, db, only string, reps, size int) error {
+func all(bin, engine, db, only, sub string, reps, size int) error {
 	databases := []string{"sqlite"}
 	if u := os.Getenv("TEST_POSTGRES_URL"); u != "" {
 		databases = append(databases, u)
@@ -75,7 +76,7 @@ func all(bin, engine, db, only string, reps, size int) error {
 			return err
 		}
 		defer os.RemoveAll(dir)
-		b := &bench{bin: bin, engine: engine, dir: dir, reps: reps, size1: size}
+		b := &bench{bin: bin, engine: engine, dir: dir, reps: reps, size1: size, sub: sub}
 		if d != "sqlite" {
 			b.database = d
 		}
@@ -95,6 +96,7 @@ type bench struct {
 	n                          int
 	poll                       time.Duration
 	size1                      int
+	sub                        string       // of part load
 	flags                      []string     // more flags of the server
 	ready                      func() error // is called once the server answers
 }
@@ -103,8 +105,8 @@ func (b *bench) measure(only string) error {
 	for _, part := range []struct {
 		name string
 		f    func() error
-	}{{"start", b.starts}, {"runs", b.sizes}, {"log", b.logLatency}, {"burst", b.burst}, {"cli", b.cli}, {"reads", b.reads}} {
-		if only != "" && only != part.name {
+	}{{"start", b.starts}, {"runs", b.sizes}, {"log", b.logLatency}, {"burst", b.burst}, {"cli", b.cli}, {"reads", b.reads}, {"load", b.heavy}} {
+		if only != part.name && (only != "" || part.name == "load") {
 			continue
 		}
 		if _, err := b.start(); err != nil {
