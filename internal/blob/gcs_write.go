@@ -167,7 +167,8 @@ func (w *gcsWriter) arrived(h http.Header) error {
 	if n < 0 || n > int64(len(w.buf)) {
 		return fmt.Errorf("the service has %d bytes of an object of which %d were sent", end+1, w.sent+int64(len(w.buf)))
 	}
-	w.buf, w.sent = w.buf[:copy(w.buf, w.buf[n:])], end+1
+	// A new one: a request that was answered early may still read the old.
+	w.buf, w.sent = append(make([]byte, 0, gcsPiece), w.buf[n:]...), end+1
 	return nil
 }
 
