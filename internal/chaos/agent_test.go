@@ -157,6 +157,7 @@ func (c *cutter) pass(in net.Conn) {
 }
 
 func TestAnAgentRunsThePhasesOfItsPoolAlone(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		s := newServer(t, dsn)
 		l := newLedger(t)
@@ -240,6 +241,7 @@ func TestAnApplyOfAKilledAgentIsNotStartedAgainAndItsStateIsKept(t *testing.T) {
 }
 
 func TestTheEngineOfAStoppedAgentEndsBeforeItsLease(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("takes as long as a lease")
 	}

@@ -331,6 +331,7 @@ output "list" {
 `
 
 func TestCanary(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		h := &hunt{looked: map[string]int{}, found: map[string]bool{}}
 		tail := func() string { return random(24) }

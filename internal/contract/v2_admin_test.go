@@ -74,7 +74,7 @@ func TestV2AdminIsForSiteAdministrators(t *testing.T) {
 		for _, bad := range []string{"organizations?include=x", "users?filter[admin]=maybe", "workspaces?sort=id", "runs?filter[from]=yesterday", "runs?page[size]=x", "users?q=%00"} {
 			w.admin.Get(t, "/api/v2/admin/"+bad).Want(t, 400)
 		}
-		for _, path := range []string{"organizations/nowhere", "users/user-x", "workspaces/ws-x", "terraform-versions/tool-x", "saml-settings", "cost-estimation-settings"} {
+		for _, path := range []string{"organizations/nowhere", "users/user-x", "workspaces/ws-x", "terraform-versions/tool-x", "cost-estimation-settings"} {
 			w.admin.Get(t, "/api/v2/admin/"+path).Want(t, 404)
 		}
 		w.admin.Do(t, "DELETE", "/api/v2/admin/workspaces/"+ws, nil).Want(t, 204)

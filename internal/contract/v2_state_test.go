@@ -94,12 +94,12 @@ func TestV2LifeOfStates(t *testing.T) {
 		}
 		act(cur.ID, "soft_delete_backing_data", 409)
 		act(second.ID, "restore_backing_data", 409)
-		act(second.ID, "soft_delete_backing_data", 200)
+		act(second.ID, "soft_delete_backing_data", 204)
 		w.s.Admin.Get(t, "/api/v2/state-versions/"+second.ID+"/download").Want(t, 404)
-		act(second.ID, "restore_backing_data", 200)
+		act(second.ID, "restore_backing_data", 204)
 		act(second.ID, "permanently_delete_backing_data", 409)
-		act(second.ID, "soft_delete_backing_data", 200)
-		act(second.ID, "permanently_delete_backing_data", 200)
+		act(second.ID, "soft_delete_backing_data", 204)
+		act(second.ID, "permanently_delete_backing_data", 204)
 		act(second.ID, "restore_backing_data", 409)
 		if sv := w.s.Admin.Get(t, "/api/v2/state-versions/"+second.ID).Want(t, 200).One(t); sv.Str("status") != "backing_data_permanently_deleted" {
 			t.Errorf("%+v", sv)
