@@ -30,6 +30,8 @@ func TestLimits(t *testing.T) {
 		limits                 Limits
 	}{
 		{"processes", "i=0; while [ $i -lt 300 ]; do sleep 120 & i=$((i+1)); done; wait", "run-processes", Limits{Processes: 60}},
+		// It grows faster than anybody could kill one by one; there is an end to it.
+		{"bomb", "f() { if [ $1 -gt 0 ]; then f $(($1-1)) | f $(($1-1)) & fi; wait; sleep 120; }; f 10", "run-processes", Limits{Processes: 60}},
 		{"memory", "head -c 900M /dev/zero | tail -c 900M | (sleep 120; cat >/dev/null)", "run-memory", Limits{Memory: 400 << 20}},
 		{"disk", "head -c 60M /dev/zero > big; sleep 120", "run-disk", Limits{Disk: 30 << 20}},
 	} {

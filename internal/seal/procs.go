@@ -17,6 +17,7 @@ const MarkVar = "INTERLOCK_PHASE"
 // Proc is one line of the process table.
 type Proc struct {
 	PID, PPID int
+	group     int    // the process group
 	start     uint64 // ticks since boot; with PID it names a process for good
 }
 
@@ -55,8 +56,9 @@ func ReadProc(pid int) (Proc, bool) {
 		return Proc{}, false
 	}
 	PPID, _ := strconv.Atoi(f[1])
+	group, _ := strconv.Atoi(f[2])
 	start, _ := strconv.ParseUint(f[19], 10, 64)
-	return Proc{pid, PPID, start}, true
+	return Proc{pid, PPID, group, start}, true
 }
 
 // marked tells whether a process was started with the mark. mark is a whole
