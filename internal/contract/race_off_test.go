@@ -1,5 +1,5 @@
 //go:build !race
 
-package contract
+package contract_test
 
 const raced = false
