@@ -138,7 +138,7 @@ func (s *Service) v2Download(w http.ResponseWriter, r *http.Request) error {
 	if v.Status != Uploaded {
 		return core.Errorf(core.NotFound, "not found")
 	}
-	return s.Serve(w, r, v.ID)
+	return s.Serve(w, r, v)
 }
 
 // v2Act adapts an action on a configuration version.
@@ -175,28 +175,19 @@ func (s *Service) upload(w http.ResponseWriter, r *http.Request) {
 	web.Answer2017(w, r, err)
 }
 
-// Serve sends the archive of a version that the caller may read; an error says
-// that nothing was sent yet.
-func (s *Service) Serve(w http.ResponseWriter, r *http.Request, id core.ID) error {
-	v, body, err := s.open(r, id)
+// Serve sends the archive of an uploaded version that the caller may read; an
+// error says that nothing was sent yet.
+func (s *Service) Serve(w http.ResponseWriter, r *http.Request, v Version) error {
+	body, err := s.Blobs.Get(r.Context(), v.Object)
 	if err != nil {
 		return err
 	}
 	defer body.Close()
 	w.Header().Set("Content-Type", "application/octet-stream")
-	w.Header().Set("Content-Disposition", `attachment; filename="`+string(id)+`.tar.gz"`)
+	w.Header().Set("Content-Disposition", `attachment; filename="`+string(v.ID)+`.tar.gz"`)
 	w.Header().Set("Content-Length", strconv.FormatInt(v.Size, 10))
 	if _, err := io.Copy(w, body); err != nil && !strings.Contains(err.Error(), "broken pipe") {
 		panic(http.ErrAbortHandler) // half an archive must not look whole
 	}
 	return nil
-}
-
-func (s *Service) open(r *http.Request, id core.ID) (Version, io.ReadCloser, error) {
-	v, err := s.loadUploaded(r.Context(), id)
-	if err != nil {
-		return v, nil, err
-	}
-	body, err := s.Blobs.Get(r.Context(), v.Object)
-	return v, body, err
 }

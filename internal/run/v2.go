@@ -396,7 +396,7 @@ func (s *Service) v2ConfigDownload(w http.ResponseWriter, r *http.Request) error
 	if c.Status != config.Uploaded || !v.Can.Has(core.ReadConfig) {
 		return authz.ErrHidden()
 	}
-	return s.Configs.Serve(w, r, c.ID)
+	return s.Configs.Serve(w, r, c)
 }
 
 // action adapts an action on a run: a plain body with an optional comment, 202.
