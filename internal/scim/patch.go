@@ -2,7 +2,6 @@ package scim
 
 import (
 	"encoding/json"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -41,7 +40,7 @@ type target struct {
 	foreign   bool   // an attribute of a schema that is not kept
 }
 
-var pathForm = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9_$-]*)(?:\[(.*)\])?(?:\.([A-Za-z][A-Za-z0-9_$-]*))?$`)
+var pathForm = core.NewPattern(`^([A-Za-z][A-Za-z0-9_$-]*)(?:\[(.*)\])?(?:\.([A-Za-z][A-Za-z0-9_$-]*))?$`)
 
 func (c change) target() (t target, op string, err error) {
 	op = strings.ToLower(c.Op)
