@@ -349,7 +349,7 @@ func (in *installation) strike(t *testing.T, fault string, cells []*cell) {
 	leases := func(n float64) { time.Sleep(time.Duration(n * float64(in.lease))) }
 	switch fault {
 	case killServer:
-		for _, s := range in.servers {
+		for _, s := range in.holdersFirst(cells) {
 			s.kill()
 			// The others must get on without it, or it is back at once.
 			if len(in.servers) > 1 && in.rng.IntN(2) == 0 {
@@ -586,6 +586,20 @@ func (in *installation) refuses(t *testing.T) {
 	if code, _, err := s.ask("GET", "/readyz", nil); err != nil || code != 503 {
 		t.Errorf("readyz while the database is stopped: %d %v", code, err)
 	}
+}
+
+// holdersFirst are the servers, those first at which something is held: one that
+// is held while another is down would be one that stalls, which is another fault.
+func (in *installation) holdersFirst(cells []*cell) []*server {
+	holds := func(s *server) int {
+		for _, c := range cells {
+			if c.key != "" && s.cmd != nil && in.hit(c.moment.point, c.key) == s.cmd.Process.Pid {
+				return 0
+			}
+		}
+		return 1
+	}
+	return slices.SortedStableFunc(slices.Values(in.servers), func(a, b *server) int { return holds(a) - holds(b) })
 }
 
 // freeDead lets go what the dead cannot: the holds of processes that are gone.
