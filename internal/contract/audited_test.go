@@ -1,4 +1,4 @@
-package contract_test
+package contract
 
 import (
 	"cmp"
@@ -51,6 +51,7 @@ func (g *grid) someone(r matrixRow, door web.Door) *actor {
 // it succeeds. A new one must succeed here, or say why it need not: by the
 // matrix's own request, by one of proofs, or in unproven.
 func TestEveryChangeIsNoted(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		g := &grid{matrixWorld: newMatrixWorld(t, dsn)}
 		rows := matrixRows()
@@ -131,6 +132,7 @@ func (g *grid) trailHolds(t *testing.T) {
 // Whoever is shown what a state, an output or a plan holds is in the trail by
 // name before, and who is shown what stands around it is not.
 func TestReadsAreNoted(t *testing.T) {
+	t.Parallel()
 	const reads, quiet = true, false
 	cases := []struct {
 		path string

@@ -7,16 +7,21 @@ package contract
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"reflect"
 	"strings"
 	"sync/atomic"
 	"testing"
 
+	"interlock/internal/db/dbtest"
 	"interlock/internal/servertest"
 )
 
 func TestMain(m *testing.M) {
 	servertest.AtOnce(6)
+	if raced && os.Getenv("TEST_POSTGRES_URL") != "" {
+		dbtest.Only("postgres") // SQLite is slow under the detector, and asked without it
+	}
 	servertest.Main(m)
 }
 

@@ -1,4 +1,4 @@
-package contract_test
+package contract
 
 import (
 	"context"
@@ -94,6 +94,7 @@ func thingProvider(t *testing.T) string {
 // and from what nobody has applied yet; it is ignored with a reason and an end,
 // adopted, reverted; and whoever wants to hear of it does, once.
 func TestDrift(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("builds a provider")
 	}
@@ -292,6 +293,7 @@ check "colour" {
 
 // A thousand assessments leave every lock as it was.
 func TestAssessmentsTouchNoLock(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		s := servertest.Start(t, dsn, "--runners=0")
 		ann := s.User(t, "ann")

@@ -1,4 +1,4 @@
-package contract_test
+package contract
 
 import (
 	"net/url"
@@ -13,6 +13,7 @@ import (
 // Another version is tried by a plan that nobody can apply; what is out of date
 // is said; an organization says what new workspaces begin with.
 func TestEngineVersions(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		s := servertest.Start(t, dsn)
 		ann := s.As(servertest.AdminToken)

@@ -1,4 +1,4 @@
-package contract_test
+package contract
 
 import (
 	"strings"
@@ -12,6 +12,7 @@ const oneThing = `resource "terraform_data" "a" {}`
 
 // Who said yes or no to a plan, when and why are kept with the run.
 func TestConfirmAndDiscardWithAComment(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		s := servertest.Start(t, dsn)
 		ann, rita := s.User(t, "ann"), s.User(t, "rita")
@@ -48,6 +49,7 @@ func TestConfirmAndDiscardWithAComment(t *testing.T) {
 
 // Auto-apply is off until somebody switches it on for an environment.
 func TestAutoApply(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		s := servertest.Start(t, dsn)
 		ann := s.User(t, "ann")
@@ -67,6 +69,7 @@ func TestAutoApply(t *testing.T) {
 // A run locks its environment by itself, a person does with a reason; what
 // waits says for whom, why, and how many go first.
 func TestLockOfAnEnvironment(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		s := servertest.Start(t, dsn)
 		ann := s.User(t, "ann")

@@ -1,4 +1,4 @@
-package contract_test
+package contract
 
 import (
 	"context"
@@ -52,6 +52,7 @@ func withFactor(t *testing.T, s *servertest.Server, name string) (page *reader, 
 // A code is demanded at apply and at plan: one's own is verified and counts
 // once, another system's is handed over, and only the engine sees either.
 func TestACodeAtApply(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		s := servertest.Start(t, dsn)
 		ann, bob := s.User(t, "ann"), s.User(t, "bob")
@@ -132,6 +133,7 @@ func TestACodeAtApply(t *testing.T) {
 
 // Approvals, windows and break-glass over both doors.
 func TestGuards(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		s := servertest.Start(t, dsn)
 		ann, bob := s.User(t, "ann"), s.User(t, "bob")

@@ -129,6 +129,7 @@ terraform {
 }
 
 func TestAtlasGo(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		s := servertest.Start(t, dsn)
 		w := newWorld(t, s)
@@ -235,6 +236,7 @@ func TestAtlasGo(t *testing.T) {
 }
 
 func TestTerraformPush011(t *testing.T) {
+	t.Parallel()
 	binary := legacy(t, "tf011")
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		s := servertest.Start(t, dsn)
@@ -372,6 +374,7 @@ func (m *meddler) count() int {
 }
 
 func TestAtlasBackend(t *testing.T) {
+	t.Parallel()
 	for _, v := range []struct {
 		name   string
 		format int

@@ -1,4 +1,4 @@
-package contract_test
+package contract
 
 import (
 	"bufio"
@@ -79,6 +79,7 @@ func postOffice(t *testing.T, refusals int32) (port int, letters <-chan string) 
 // People hear of what they subscribed to, at once or in a digest, as long as
 // they may read it; a letter that could not be sent is sent again.
 func TestPersonalLetters(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		s := servertest.Start(t, dsn)
 		ann := s.As(servertest.AdminToken)

@@ -1,4 +1,4 @@
-package contract_test
+package contract
 
 import (
 	"encoding/json"
@@ -28,7 +28,7 @@ var matrixClient = &http.Client{
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 }
 
-func mustJSON(v any) string {
+func bodyJSON(v any) string {
 	b, err := json.Marshal(v)
 	if err != nil {
 		panic(err)
@@ -115,7 +115,7 @@ func (w *matrixWorld) ask(r matrixRow, a *actor, door web.Door, id things) (answ
 		}
 		body, contentType = form.Encode(), "application/x-www-form-urlencoded"
 	default:
-		body = matrixWord.ReplaceAllStringFunc(mustJSON(b), func(s string) string { return fill(strings.Trim(s, "{}")) })
+		body = matrixWord.ReplaceAllStringFunc(bodyJSON(b), func(s string) string { return fill(strings.Trim(s, "{}")) })
 		contentType = "application/json"
 		if door == web.DoorV2 {
 			contentType = "application/vnd.api+json"
@@ -149,7 +149,7 @@ func (r matrixRow) words() (path, all []string) {
 			body += x[0]
 		}
 	} else if r.body != nil {
-		body = mustJSON(r.body)
+		body = bodyJSON(r.body)
 	}
 	return path, append(append(path[:len(path):len(path)], pick(body)...), pick(r.option("query"))...)
 }

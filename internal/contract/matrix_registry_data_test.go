@@ -1,4 +1,4 @@
-package contract_test
+package contract
 
 const (
 	oneModule   = "/api/v2/organizations/{org}/registry-modules/{registry}/{namespace}/{name}/{provider}"

@@ -1,4 +1,4 @@
-package contract_test
+package contract
 
 import (
 	"fmt"
@@ -260,6 +260,7 @@ func (g *grid) cover(rows []matrixRow) map[string]web.Door {
 // the door, the others learn nothing and change nothing. On PostgreSQL one
 // actor of each kind asks.
 func TestMatrix(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		g := &grid{matrixWorld: newMatrixWorld(t, dsn)}
 		rows := matrixRows()

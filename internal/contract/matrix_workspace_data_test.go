@@ -1,4 +1,4 @@
-package contract_test
+package contract
 
 var rawVar = d("vars", attrs{"key": "key{n}", "value": "v", "category": "terraform"})
 

@@ -1,4 +1,4 @@
-package contract_test
+package contract
 
 import (
 	"context"
@@ -207,7 +207,7 @@ func (w *matrixWorld) fresh(kind string, a *actor) (things, error) {
 
 // create posts a document and returns the id of what it made.
 func (w *matrixWorld) create(token, path string, doc any) (string, error) {
-	r, err := w.send("POST", path, token, "", mustJSON(doc), "application/vnd.api+json")
+	r, err := w.send("POST", path, token, "", bodyJSON(doc), "application/vnd.api+json")
 	if err != nil {
 		return "", err
 	}

@@ -1,4 +1,4 @@
-package contract_test
+package contract
 
 import (
 	"strings"
@@ -13,6 +13,7 @@ import (
 // A version of a module that is published queues a run where the module is
 // linked, as a new artifact did in 2017; and nowhere else.
 func TestAModuleVersionQueuesRuns(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		w := newV2World(t, dsn)
 		me := w.s.As(servertest.AdminToken)

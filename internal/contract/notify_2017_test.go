@@ -1,4 +1,4 @@
-package contract_test
+package contract
 
 import (
 	"context"
@@ -62,6 +62,7 @@ func listener(t *testing.T, token string) (address string, next func(want string
 // The six events of 2017 and today's, by a signed webhook and by mail with the
 // log; what destroys itself is told of before and after.
 func TestTheEventsOf2017(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		s := servertest.Start(t, dsn, "--outbound-allow=127.0.0.1")
 		ann := s.As(servertest.AdminToken)

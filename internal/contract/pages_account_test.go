@@ -1,4 +1,4 @@
-package contract_test
+package contract
 
 import (
 	"net/url"
@@ -11,6 +11,7 @@ import (
 
 // The pages by which people look after their own account.
 func TestPagesOfAnAccount(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		s, ann, _, api := pagesWorld(t, dsn)
 		const at = "/app/account"

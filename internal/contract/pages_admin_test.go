@@ -1,4 +1,4 @@
-package contract_test
+package contract
 
 import (
 	"fmt"
@@ -11,6 +11,7 @@ import (
 // The pages by which administrators look after users. For everybody else they
 // are not there.
 func TestPagesOfAdministrators(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		s, ann, eve, api := pagesWorld(t, dsn)
 		const at = "/site/users"
@@ -69,6 +70,7 @@ func TestPagesOfAdministrators(t *testing.T) {
 
 // What administrators see of the site as a whole, and its settings as a form.
 func TestPagesOfTheSite(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		s, ann, eve, _ := pagesWorld(t, dsn)
 		root := signIn(t, s, servertest.AdminName, servertest.AdminPassword)

@@ -1,4 +1,4 @@
-package contract_test
+package contract
 
 import (
 	"archive/tar"
@@ -53,6 +53,7 @@ func packed(t *testing.T, name, text string) []byte {
 // A plain form makes a workspace, gives it an archive and queues a run; what
 // does not pass says why and makes no run.
 func TestPagesOfTheFirstRun(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		s, ann, eve, api := pagesWorld(t, dsn)
 		const at = "/app/organizations/acme"
@@ -105,6 +106,7 @@ func TestPagesOfTheFirstRun(t *testing.T) {
 // The list narrows by tag, project and status; one action over many asks for
 // the right on each, and says of each what happened.
 func TestPagesOfManyWorkspaces(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		s, ann, eve, api := pagesWorld(t, dsn)
 		const at = "/app/organizations/acme/workspaces"
@@ -190,6 +192,7 @@ func TestPagesOfManyWorkspaces(t *testing.T) {
 
 // The map shows no workspace that is not the reader's, nor a link to one.
 func TestPageOfTheMap(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		s, ann, _, api := pagesWorld(t, dsn)
 		ids := map[string]string{}

@@ -1,4 +1,4 @@
-package contract_test
+package contract
 
 import (
 	"context"
@@ -27,6 +27,7 @@ func asking(view, q string) string {
 // What the current states hold is found by what it is and where, and follows
 // the state: an older one, a hidden one and a new one change it.
 func TestExplorerFollowsTheCurrentStates(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		_, ann, eve, api := pagesWorld(t, dsn)
 		shop, dns := api.Workspace(t, "acme", "shop", nil), api.Workspace(t, "acme", "dns", nil)
@@ -80,6 +81,7 @@ func TestExplorerFollowsTheCurrentStates(t *testing.T) {
 // Who may not read a state learns nothing of what it holds, in no view; and
 // saved views are one's own or everybody's.
 func TestExplorerShowsNoStateThatIsNotTheReaders(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		s, ann, _, api := pagesWorld(t, dsn)
 		shop, dns := api.Workspace(t, "acme", "shop", nil), api.Workspace(t, "acme", "dns", nil)
@@ -124,6 +126,7 @@ func TestExplorerShowsNoStateThatIsNotTheReaders(t *testing.T) {
 // States that became current before there was an inventory are in it after a
 // start.
 func TestExplorerTakesStockAtTheStart(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		dir := t.TempDir()
 		s := servertest.StartIn(t, dir, dsn)

@@ -1,4 +1,4 @@
-package contract_test
+package contract
 
 import (
 	"net/http"
@@ -39,6 +39,7 @@ func guarded(t *testing.T, route string, h http.Header) {
 // of it is refused when another site's page sends it with a person's session,
 // whatever the browser says of where it comes from, and changes nothing.
 func TestPagesAreGuarded(t *testing.T) {
+	t.Parallel()
 	w := newMatrixWorld(t, "sqlite:"+filepath.Join(t.TempDir(), "interlock.db"))
 	find := func(name string) *actor {
 		return w.actors[slices.IndexFunc(w.actors, func(a *actor) bool { return a.name == name })]

@@ -1,4 +1,4 @@
-package contract_test
+package contract
 
 import (
 	"crypto/md5"
@@ -14,6 +14,7 @@ import (
 // Whoever may see variables sees who changed them, through whichever door, and
 // no value; two states of one workspace can be compared, and no others.
 func TestPagesTellWhatWasChanged(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		s, ann, eve, api := pagesWorld(t, dsn)
 		ws := api.Workspace(t, "acme", "shop", nil)

@@ -1,4 +1,4 @@
-package contract_test
+package contract
 
 import (
 	"net/http"
@@ -12,6 +12,7 @@ import (
 )
 
 func TestPagesOfNotifications(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		var answer atomic.Int64
 		hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(int(answer.Load())) }))
@@ -68,6 +69,7 @@ func TestPagesOfNotifications(t *testing.T) {
 }
 
 func TestPagesOfRunTriggersKeysAndPools(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		s, ann, eve, api := pagesWorld(t, dsn)
 		api.Workspace(t, "acme", "shop", nil)

@@ -1,4 +1,4 @@
-package contract_test
+package contract
 
 import (
 	"strings"
@@ -11,6 +11,7 @@ import (
 // The review of a plan on its page, with a real engine: folded, found, compared,
 // and looked at twice where something is destroyed.
 func TestRunReviewPage(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		s := servertest.Start(t, dsn)
 		c := s.User(t, "ann")

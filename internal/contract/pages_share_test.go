@@ -1,4 +1,4 @@
-package contract_test
+package contract
 
 import (
 	"testing"
@@ -9,6 +9,7 @@ import (
 
 // Who reads a state, how long it is kept, and access that is spelled out.
 func TestPagesOfSharingAndCustomAccess(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		s, ann, eve, api := pagesWorld(t, dsn)
 		ws, reads := api.Workspace(t, "acme", "shop", nil), api.Workspace(t, "acme", "reads", nil)

@@ -1,4 +1,4 @@
-package contract_test
+package contract
 
 import (
 	"strings"
@@ -11,6 +11,7 @@ import (
 // A state is changed on its page: what was typed stays when it is refused, the
 // preview tells of addresses, a reason is asked for, and it can be undone.
 func TestPagesChangeAState(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		s, ann, eve, api := pagesWorld(t, dsn)
 		ws := api.Workspace(t, "acme", "shop", nil)

@@ -1,4 +1,4 @@
-package contract_test
+package contract
 
 import (
 	"html"
@@ -122,6 +122,7 @@ func pagesWorld(t *testing.T, dsn string) (s *servertest.Server, ann, eve *reade
 }
 
 func TestPagesOfAnOrganization(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		s, ann, eve, _ := pagesWorld(t, dsn)
 		const at = "/app/organizations/acme"

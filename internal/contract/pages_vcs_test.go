@@ -1,4 +1,4 @@
-package contract_test
+package contract
 
 import (
 	"net/url"
@@ -16,6 +16,7 @@ import (
 // Connections, what they find, a workspace's repository and why a push did or
 // did not make a run, all by forms; what authors write is text.
 func TestPagesOfVersionControl(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		dir := t.TempDir()
 		git := func(args ...string) {

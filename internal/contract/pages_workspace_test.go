@@ -1,4 +1,4 @@
-package contract_test
+package contract
 
 import (
 	"crypto/md5"
@@ -12,6 +12,7 @@ import (
 )
 
 func TestPagesOfAWorkspace(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		s, ann, eve, api := pagesWorld(t, dsn)
 		ws := api.Workspace(t, "acme", "shop", nil)
@@ -92,6 +93,7 @@ func TestPagesOfAWorkspace(t *testing.T) {
 }
 
 func TestPagesOfProjects(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		s, ann, eve, api := pagesWorld(t, dsn)
 		const at = "/app/organizations/acme/projects"
@@ -133,6 +135,7 @@ func TestPagesOfProjects(t *testing.T) {
 }
 
 func TestPagesOfVariableSets(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		s, ann, eve, api := pagesWorld(t, dsn)
 		const at = "/app/organizations/acme/varsets"

@@ -1,4 +1,4 @@
-package contract_test
+package contract
 
 import (
 	"net/url"
@@ -13,6 +13,7 @@ import (
 // workspace: first those of the organization, then those of the workspace.
 // Nobody else gets them, in a run or to see.
 func TestPersonalVariables(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		s := servertest.Start(t, dsn)
 		ann, rita := s.As(servertest.AdminToken), s.User(t, "rita")

@@ -1,8 +1,8 @@
 //go:build race
 
-package contract_test
+package contract
 
 // raced tells that the race detector slows this program several times: the
-// matrix then asks for some of the actors, and make test asks for all of them
-// once more without.
+// matrix then asks for some of the actors, the contract is asked on PostgreSQL
+// alone, and make test asks for all of it once more without.
 const raced = true

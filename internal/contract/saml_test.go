@@ -1,4 +1,4 @@
-package contract_test
+package contract
 
 import (
 	"bytes"
@@ -198,6 +198,7 @@ func evil(a *etree.Element, id string) *etree.Element {
 }
 
 func TestSAML(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		s := servertest.Start(t, dsn)
 		admin := s.As(servertest.AdminToken)
@@ -462,6 +463,7 @@ func signAgain(t *testing.T, h *samlHouse, el *etree.Element) {
 }
 
 func TestSAMLSettings(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		s := servertest.Start(t, dsn)
 		admin := s.As(servertest.AdminToken)

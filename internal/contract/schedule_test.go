@@ -1,4 +1,4 @@
-package contract_test
+package contract
 
 import (
 	"context"
@@ -14,6 +14,7 @@ import (
 // A workspace is planned by itself, a plan by hand counts, and what is in the
 // way is said.
 func TestSchedule(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		s := servertest.Start(t, dsn)
 		ann, rita := s.User(t, "ann"), s.User(t, "rita")

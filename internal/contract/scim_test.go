@@ -1,4 +1,4 @@
-package contract_test
+package contract
 
 import (
 	"bytes"
@@ -75,6 +75,7 @@ func scimOps(ops ...j) j {
 }
 
 func TestSCIM(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		s := servertest.Start(t, dsn)
 		admin := s.As(servertest.AdminToken)

@@ -1,4 +1,4 @@
-package contract_test
+package contract
 
 import (
 	"bytes"
@@ -111,6 +111,7 @@ func repository(t *testing.T, name, text string) string {
 // The key of a workspace opens a private repository to its runs while they
 // fetch modules, and is nowhere else.
 func TestRunsFetchModulesWithTheSSHKey(t *testing.T) {
+	t.Parallel()
 	if _, err := exec.LookPath("ssh"); err != nil {
 		t.Skip("ssh is not installed; tools/deps.sh does that")
 	}

@@ -1,4 +1,4 @@
-package contract_test
+package contract
 
 import (
 	"crypto/rand"
@@ -152,6 +152,7 @@ func (b *visitor) who() string {
 }
 
 func TestSingleSignOn(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		s := servertest.Start(t, dsn, "--outbound-allow=127.0.0.0/8,::1")
 		admin := s.As(servertest.AdminToken)

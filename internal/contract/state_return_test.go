@@ -1,4 +1,4 @@
-package contract_test
+package contract
 
 import (
 	"fmt"
@@ -12,6 +12,7 @@ import (
 // Going back as in 2017 makes an old version itself current, with its serial;
 // going back as today makes a new one. Nothing leaves the history.
 func TestStateHistoryGoesBack(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		s := servertest.Start(t, dsn)
 		ann := s.As(servertest.AdminToken)

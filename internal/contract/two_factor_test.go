@@ -1,4 +1,4 @@
-package contract_test
+package contract
 
 import (
 	"html"
@@ -19,6 +19,7 @@ var typedKey = regexp.MustCompile(`<code class="value">([A-Z2-7 ]+)</code>`)
 // A person sets a second factor up, needs it from then on, and each code once;
 // an organization that demands it is closed to the pages of those who have none.
 func TestTwoFactor(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		s := servertest.Start(t, dsn)
 		ann, bob := s.User(t, "ann"), s.User(t, "bob")

@@ -17,6 +17,7 @@ import (
 
 // TestAtlasV1 goes through contracts/atlas-v1.md row by row, in its order.
 func TestAtlasV1(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		s := servertest.Start(t, dsn, "--runners=4")
 		for _, g := range []struct {
@@ -403,6 +404,7 @@ func userRow(t *testing.T, s *servertest.Server) {
 // TestAtlasV1Login has a server of its own, since all tests log in from one
 // address and are limited together.
 func TestAtlasV1Login(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		s := servertest.Start(t, dsn, "--runners=0")
 		w := newWorld(t, s)

@@ -1,4 +1,4 @@
-package contract_test
+package contract
 
 import (
 	"context"
@@ -23,6 +23,7 @@ func expiring(at time.Time) map[string]any {
 
 // Who may make which token, what it opens, and when it stops.
 func TestV2Tokens(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		w := newTeamWorld(t, dsn)
 		ws := w.admin.Workspace(t, "acme", "main", nil)
@@ -116,6 +117,7 @@ func TestV2Tokens(t *testing.T) {
 // Settings of an organization read back as they were set, and bad ones are
 // refused as what they are.
 func TestV2OrganizationSettings(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		w := newTeamWorld(t, dsn)
 		set := func(a map[string]any, rels ...string) servertest.Answer {
@@ -180,6 +182,7 @@ func TestV2OrganizationSettings(t *testing.T) {
 
 // A pool serves the workspaces it is for.
 func TestV2AgentPools(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		w := newTeamWorld(t, dsn)
 		one, two := w.admin.Workspace(t, "acme", "one", nil), w.admin.Workspace(t, "acme", "two", nil)
@@ -228,6 +231,7 @@ func TestV2AgentPools(t *testing.T) {
 
 // An account is its user's: name, address and password change by their hand.
 func TestV2OwnAccount(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		s := servertest.Start(t, dsn)
 		u, other := s.User(t, "ann"), s.User(t, "bob")
@@ -259,6 +263,7 @@ func TestV2OwnAccount(t *testing.T) {
 // A rule of retention deletes the bytes of what is too old, keeps what is
 // current, and is overruled by the workspace's own.
 func TestV2RetentionIsWorkedOff(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		w := newTeamWorld(t, dsn)
 		const rule = "/api/v2/organizations/acme/relationships/data-retention-policy"

@@ -1,4 +1,4 @@
-package contract_test
+package contract
 
 import (
 	"bufio"
@@ -42,6 +42,7 @@ func (w *adminWorld) org(attributes map[string]any) servertest.Answer {
 // The API of site administrators exists for nobody else, and gives them no
 // rights outside of it.
 func TestV2AdminIsForSiteAdministrators(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		w := newAdminWorld(t, dsn)
 		ws := w.ann.Workspace(t, "acme", "main", nil)
@@ -88,6 +89,7 @@ func TestV2AdminIsForSiteAdministrators(t *testing.T) {
 // A disabled organization is gone for all its people and tokens, and none of
 // its runs starts.
 func TestV2AdminDisablesOrganizations(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		w := newAdminWorld(t, dsn)
 		ws := w.ann.Workspace(t, "acme", "main", nil)
@@ -126,6 +128,7 @@ func TestV2AdminDisablesOrganizations(t *testing.T) {
 }
 
 func TestV2AdminManagesUsers(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		w := newAdminWorld(t, dsn)
 		bob := w.s.User(t, "bob")
@@ -170,6 +173,7 @@ func TestV2AdminManagesUsers(t *testing.T) {
 
 // What site administrators limit is limited.
 func TestV2AdminLimitsHold(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		w := newAdminWorld(t, dsn)
 		general := func(a map[string]any) servertest.Answer { return w.set("general-settings", "general-settings", a) }
@@ -227,6 +231,7 @@ func TestV2AdminLimitsHold(t *testing.T) {
 }
 
 func TestV2AdminTerraformVersions(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		w := newAdminWorld(t, dsn)
 		add := func(a map[string]any) servertest.Answer {
@@ -308,6 +313,7 @@ func mailServer(t *testing.T) (port int, letter <-chan string) {
 }
 
 func TestV2AdminMailAndWords(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		w := newAdminWorld(t, dsn)
 		port, letter := mailServer(t)

@@ -1,4 +1,4 @@
-package contract_test
+package contract
 
 import (
 	"strings"
@@ -11,6 +11,7 @@ import (
 )
 
 func TestV2LifeOfConfigurations(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		w := newV2World(t, dsn)
 		ctx := t.Context()

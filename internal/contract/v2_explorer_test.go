@@ -1,4 +1,4 @@
-package contract_test
+package contract
 
 import (
 	"strings"
@@ -11,6 +11,7 @@ import (
 // The vendor's explorer: its views, filters, order, fields and file, over the
 // states that the caller may read.
 func TestV2Explorer(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		s := servertest.Start(t, dsn)
 		ann := s.User(t, "ann")

@@ -1,4 +1,4 @@
-package contract_test
+package contract
 
 import (
 	"crypto/hmac"
@@ -52,6 +52,7 @@ func receiver(t *testing.T) (url string, got chan heard) {
 }
 
 func TestV2NotificationsAreDelivered(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		s := servertest.Start(t, dsn, "--outbound-allow=127.0.0.1")
 		w := &v2World{t: t, s: s, c: goTFE(t, s, servertest.AdminToken), org: "acme"}
@@ -154,6 +155,7 @@ func refused2(t *testing.T, a servertest.Answer, field string) {
 
 // Where the operator says nothing, no private address is called.
 func TestV2NotificationsStayOutside(t *testing.T) {
+	t.Parallel()
 	s := servertest.Start(t, t.TempDir()+"/x.db")
 	w := &v2World{t: t, s: s, c: goTFE(t, s, servertest.AdminToken), org: "acme"}
 	if _, err := w.c.Organizations.Create(t.Context(), tfe.OrganizationCreateOptions{Name: &w.org, Email: tfe.String("ops@example.com")}); err != nil {

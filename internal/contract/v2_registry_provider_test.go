@@ -1,4 +1,4 @@
-package contract_test
+package contract
 
 import (
 	"bytes"
@@ -57,6 +57,7 @@ func (s signer) sign(what string) []byte {
 }
 
 func TestV2ProvidersOfTheRegistry(t *testing.T) {
+	t.Parallel()
 	ours, theirs := newSigner(t), newSigner(t)
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		w := newV2World(t, dsn)

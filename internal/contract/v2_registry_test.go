@@ -1,4 +1,4 @@
-package contract_test
+package contract
 
 import (
 	"bytes"
@@ -44,6 +44,7 @@ module "inner" { source = "./inner" }
 `
 
 func TestV2ModulesOfTheRegistry(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		w := newV2World(t, dsn)
 		ctx := t.Context()
@@ -157,6 +158,7 @@ func TestV2ModulesOfTheRegistry(t *testing.T) {
 
 // Members read and install, publishers publish, strangers see nothing.
 func TestV2RegistryPermissions(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		w := newV2World(t, dsn)
 		ctx := t.Context()

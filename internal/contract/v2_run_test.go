@@ -1,4 +1,4 @@
-package contract_test
+package contract
 
 import (
 	"archive/tar"
@@ -16,6 +16,7 @@ import (
 )
 
 func TestV2ListsOfRuns(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		s := servertest.Start(t, dsn, "--runners=0")
 		w := &v2World{t: t, s: s, c: goTFE(t, s, servertest.AdminToken), org: "acme"}
@@ -128,6 +129,7 @@ func TestV2ListsOfRuns(t *testing.T) {
 
 // An export holds the plan as mock data, without what is sensitive.
 func TestV2PlanExports(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		w := newV2World(t, dsn)
 		ctx := t.Context()
@@ -192,6 +194,7 @@ func TestV2PlanExports(t *testing.T) {
 
 // What an agent pool is to run waits for its agents: our own workers leave it.
 func TestV2RunsOfAPoolWaitForItsAgents(t *testing.T) {
+	t.Parallel()
 	w := newV2World(t, t.TempDir()+"/x.db")
 	ctx := t.Context()
 	pool, err := w.c.AgentPools.Create(ctx, w.org, tfe.AgentPoolCreateOptions{Name: tfe.String("far")})

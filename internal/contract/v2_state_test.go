@@ -1,4 +1,4 @@
-package contract_test
+package contract
 
 import (
 	"crypto/md5"
@@ -39,6 +39,7 @@ func (w *v2World) pushState(ws *tfe.Workspace, serial int, body string) *tfe.Sta
 }
 
 func TestV2LifeOfStates(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		w := newV2World(t, dsn)
 		ctx := t.Context()

@@ -1,4 +1,4 @@
-package contract_test
+package contract
 
 import (
 	"fmt"
@@ -57,6 +57,7 @@ func users(names ...string) map[string]any {
 
 // A permission on the organization lets its holder do that and nothing else.
 func TestV2OrganizationPermissions(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		w := newTeamWorld(t, dsn)
 		w.admin.Workspace(t, "acme", "main", nil)
@@ -136,6 +137,7 @@ func TestV2OrganizationPermissions(t *testing.T) {
 // Lists of teams hold what the caller may see; a hidden team and one that does
 // not exist answer alike.
 func TestV2TeamsAreListedAsTheyAreSeen(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		w := newTeamWorld(t, dsn)
 		w.team("open one", map[string]any{"visibility": "organization"})
@@ -182,6 +184,7 @@ func TestV2TeamsAreListedAsTheyAreSeen(t *testing.T) {
 // Somebody who is invited becomes a member, of the teams too, when an account
 // is made with the address; nobody becomes it by changing theirs.
 func TestV2InvitationsBecomeMemberships(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		w := newTeamWorld(t, dsn)
 		team := w.team("crew", map[string]any{"visibility": "organization"})

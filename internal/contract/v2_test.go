@@ -1,4 +1,4 @@
-package contract_test
+package contract
 
 import (
 	"bytes"
@@ -105,6 +105,7 @@ func (w *v2World) status(err error, code int) {
 }
 
 func TestV2LifeOfRuns(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		w := newV2World(t, dsn)
 		ctx := t.Context()
@@ -220,6 +221,7 @@ func TestV2LifeOfRuns(t *testing.T) {
 
 // A state that moves between plan and confirmation refuses the apply.
 func TestV2MovedStateRefusesTheApply(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		w := newV2World(t, dsn)
 		ctx := t.Context()
@@ -254,6 +256,7 @@ func TestV2MovedStateRefusesTheApply(t *testing.T) {
 
 // Each level of access may do what the table says, over the vendor's client.
 func TestV2TeamsAndAccess(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		w := newV2World(t, dsn)
 		ctx := t.Context()

@@ -1,4 +1,4 @@
-package contract_test
+package contract
 
 import (
 	"errors"
@@ -12,6 +12,7 @@ import (
 
 // What a run is given, and what all-vars shows, follows from who says it.
 func TestV2VariableSetPrecedence(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		w := newV2World(t, dsn)
 		ctx := t.Context()
@@ -80,6 +81,7 @@ func TestV2VariableSetPrecedence(t *testing.T) {
 }
 
 func TestV2VariableSetsAreGuarded(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		w := newV2World(t, dsn)
 		ctx := t.Context()

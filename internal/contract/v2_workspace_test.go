@@ -1,4 +1,4 @@
-package contract_test
+package contract
 
 import (
 	"errors"
@@ -37,6 +37,7 @@ func must[T any](t *testing.T) func(T, error) T {
 }
 
 func TestV2WorkspaceSettings(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		w := newV2World(t, dsn)
 		ctx := t.Context()
@@ -107,6 +108,7 @@ func TestV2WorkspaceSettings(t *testing.T) {
 }
 
 func TestV2ProjectsAndAccess(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		w := newV2World(t, dsn)
 		ctx := t.Context()
@@ -175,6 +177,7 @@ func TestV2ProjectsAndAccess(t *testing.T) {
 }
 
 func TestV2StateSharingAndKeys(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		w := newV2World(t, dsn)
 		ctx := t.Context()

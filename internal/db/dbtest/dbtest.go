@@ -16,6 +16,19 @@ import (
 
 var n atomic.Int64
 
+// only is the one kind of database that tests are to run on, or empty.
+var only atomic.Value
+
+// Only leaves out the other kind of database from here on. It is for a package
+// whose tests run twice, once of them under the race detector.
+func Only(kind string) { only.Store(kind) }
+
+func skipped(t *testing.T, kind string) {
+	if k, _ := only.Load().(string); k != "" && k != kind {
+		t.Skip("only " + k + " is asked here")
+	}
+}
+
 // Each runs f as a subtest on SQLite, and on PostgreSQL where
 // TEST_POSTGRES_URL is set.
 func Each(t *testing.T, f func(t *testing.T, d *db.DB)) {
@@ -27,6 +40,7 @@ func Each(t *testing.T, f func(t *testing.T, d *db.DB)) {
 func EachURL(t *testing.T, f func(t *testing.T, dsn string)) {
 	t.Run("sqlite", func(t *testing.T) {
 		t.Parallel()
+		skipped(t, "sqlite")
 		empty, err := sqliteTemplate()
 		if err != nil {
 			t.Fatal(err)
@@ -39,6 +53,7 @@ func EachURL(t *testing.T, f func(t *testing.T, dsn string)) {
 	})
 	t.Run("postgres", func(t *testing.T) {
 		t.Parallel()
+		skipped(t, "postgres")
 		base := os.Getenv("TEST_POSTGRES_URL")
 		if base == "" {
 			t.Skip("TEST_POSTGRES_URL not set")
