@@ -67,7 +67,7 @@ func (s *Service) addToken(ctx context.Context, tx *db.Tx, t Token) (Token, erro
 	if t.CreatedKind == "" {
 		t.CreatedKind = "users"
 	}
-	_, err := tx.Exec(ctx, `
+	err := tx.Write(ctx, `
 		INSERT INTO api_token (id, hash, kind, owner_id, description, described, created_by, created_kind, created_at, expires_at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
 		t.ID, s.Box.HashToken(t.Secret.Reveal()), t.Kind, t.OwnerID, t.Description, t.Described, t.CreatedBy, t.CreatedKind, t.CreatedAt, t.ExpiresAt)
@@ -138,7 +138,7 @@ func (s *Service) IssueUserToken(ctx context.Context, user core.ID, description 
 // IssueRunToken makes the token that a run's engine gets, inside tx. It is
 // checked against the run at each use and dies with it.
 func (s *Service) IssueRunToken(ctx context.Context, tx *db.Tx, run core.ID) (secret.Text, error) {
-	if _, err := tx.Exec(ctx, `DELETE FROM api_token WHERE kind = 'run' AND owner_id = $1`, run); err != nil {
+	if err := tx.Write(ctx, `DELETE FROM api_token WHERE kind = 'run' AND owner_id = $1`, run); err != nil {
 		return "", err
 	}
 	t, err := s.addToken(ctx, tx, Token{Kind: core.RunKind, OwnerID: run, Description: "run"})
@@ -147,7 +147,7 @@ func (s *Service) IssueRunToken(ctx context.Context, tx *db.Tx, run core.ID) (se
 
 // DropRunToken ends a run's token inside the transaction that ends the run.
 func (s *Service) DropRunToken(ctx context.Context, tx *db.Tx, run core.ID) error {
-	_, err := tx.Exec(ctx, `DELETE FROM api_token WHERE kind = 'run' AND owner_id = $1`, run)
+	err := tx.Write(ctx, `DELETE FROM api_token WHERE kind = 'run' AND owner_id = $1`, run)
 	return err
 }
 

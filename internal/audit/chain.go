@@ -110,7 +110,7 @@ func (p *pending) End(ctx context.Context, tx *db.Tx) error {
 		h := heads[chain]
 		h.At = tx.Now()
 		sign.sign(h, "head")
-		if _, err := tx.Exec(ctx, `UPDATE audit_head SET seq = $2, hash = $3, at = $4, key_id = $5, signature = $6 WHERE org_id = $1`,
+		if err := tx.Write(ctx, `UPDATE audit_head SET seq = $2, hash = $3, at = $4, key_id = $5, signature = $6 WHERE org_id = $1`,
 			h.Chain, h.Seq, h.Hash, h.At, h.KeyID, h.Signature); err != nil {
 			return err
 		}
@@ -126,7 +126,7 @@ func (p *pending) End(ctx context.Context, tx *db.Tx) error {
 // keep makes the head h a checkpoint.
 func keep(ctx context.Context, tx *db.Tx, sign *Signer, h *Head) error {
 	sign.sign(h, "checkpoint")
-	_, err := tx.Exec(ctx, `INSERT INTO audit_checkpoint (`+headColumns+`) VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING`,
+	err := tx.Write(ctx, `INSERT INTO audit_checkpoint (`+headColumns+`) VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING`,
 		h.Chain, h.Seq, h.Hash, h.At, h.KeyID, h.Signature)
 	return err
 }
@@ -216,7 +216,7 @@ func (p *pending) store(ctx context.Context, tx *db.Tx) error {
 			args = append(args, e.ID, e.OrgID, e.At, string(e.ActorKind), e.ActorID, e.ActorName, e.TokenID, e.RequestID, e.Type, e.Resource, e.Action, e.MetaText,
 				e.Seq, e.Prev, e.Hash)
 		}
-		if _, err := tx.Exec(ctx, `INSERT INTO audit_event (`+columns+`) VALUES `+strings.Join(rows, ", "), args...); err != nil {
+		if err := tx.Write(ctx, `INSERT INTO audit_event (`+columns+`) VALUES `+strings.Join(rows, ", "), args...); err != nil {
 			return err
 		}
 	}

@@ -144,6 +144,19 @@ func ownRights(s core.Subject, org core.ID) (have core.Right) {
 // WorkspaceRights loads what the subject of ctx may do on a workspace and on
 // its organization, in one query. No such workspace gives no rights.
 func WorkspaceRights(ctx context.Context, tx *db.Tx, workspace core.ID) (ws, org core.Right, err error) {
+	type key struct {
+		kind          core.SubjectKind
+		id, workspace core.ID
+	}
+	s := Subject(ctx)
+	got, err := db.Memo(tx, key{s.Kind, s.ID, workspace}, func() (got [2]core.Right, err error) {
+		got[0], got[1], err = workspaceRights(ctx, tx, workspace)
+		return got, err
+	})
+	return got[0], got[1], err
+}
+
+func workspaceRights(ctx context.Context, tx *db.Tx, workspace core.ID) (ws, org core.Right, err error) {
 	s := Subject(ctx)
 	switch s.Kind {
 	case core.UserKind, core.TeamKind:

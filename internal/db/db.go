@@ -19,7 +19,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"modernc.org/sqlite"
@@ -183,11 +182,12 @@ func (d *DB) Close() error {
 // Tx is a transaction. Stores take a *Tx and never begin one themselves.
 type Tx struct {
 	lite *liteConn
-	pg   pgx.Tx
+	pg   *pipe // nil on SQLite
 	now  time.Time
 	db   *DB
 	ends []ending // nil in a view
 
+	memo  map[any]any     // see Memo
 	wrote map[string]bool // for a watcher
 }
 
@@ -223,12 +223,11 @@ func (d *DB) do(ctx context.Context, synced bool, f func(context.Context, *Tx) e
 			return err
 		}
 		defer done()
-		return outage(ctx, pgx.BeginFunc(ctx, d.pg, func(p pgx.Tx) error {
-			if !synced {
-				if _, err := p.Exec(ctx, "SET LOCAL synchronous_commit = off"); err != nil {
-					return err
-				}
-			}
+		begin := []string{"begin"}
+		if !synced {
+			begin = append(begin, "SET LOCAL synchronous_commit = off")
+		}
+		return outage(ctx, newPipe(ctx, d.pg, tx.writes, begin, func(p *pipe) error {
 			tx.pg = p
 			if err := f(ctx, tx); err != nil {
 				return err
@@ -269,8 +268,10 @@ func (d *DB) View(ctx context.Context, f func(context.Context, *Tx) error) (err 
 			return err
 		}
 		defer done()
-		opt := pgx.TxOptions{AccessMode: pgx.ReadOnly, IsoLevel: pgx.RepeatableRead}
-		return outage(ctx, pgx.BeginTxFunc(ctx, d.pg, opt, func(p pgx.Tx) error { tx.pg = p; return f(ctx, tx) }))
+		return outage(ctx, newPipe(ctx, d.pg, tx.writes, []string{"begin isolation level repeatable read read only"}, func(p *pipe) error {
+			tx.pg = p
+			return f(ctx, tx)
+		}))
 	}
 	var t *sql.Tx
 	if tx.lite, t, err = d.read.begin(ctx, true); err != nil {
@@ -285,10 +286,10 @@ type Row interface{ Scan(dest ...any) error }
 
 // Exec runs q and returns the number of rows it touched.
 func (tx *Tx) Exec(ctx context.Context, q string, args ...any) (int64, error) {
+	tx.memo = nil
 	if tx.pg != nil {
-		tag, err := tx.pg.Exec(ctx, q, args...)
-		tx.writes(q, tag.RowsAffected())
-		return tag.RowsAffected(), translate(err)
+		n, err := tx.pg.exec(ctx, q, args)
+		return n, translate(err)
 	}
 	if err := ctx.Err(); err != nil {
 		return 0, err
@@ -304,6 +305,19 @@ func (tx *Tx) Exec(ctx context.Context, q string, args ...any) (int64, error) {
 	n, err := res.RowsAffected()
 	tx.writes(q, n)
 	return n, err
+}
+
+// Write runs q, of which nobody asks more than that it does not fail. On
+// PostgreSQL it travels with the next statement, and so does its error: where
+// its failure is to be told from another's, use Exec.
+func (tx *Tx) Write(ctx context.Context, q string, args ...any) error {
+	if tx.pg != nil {
+		tx.memo = nil
+		tx.pg.put(q, args...)
+		return ctx.Err()
+	}
+	_, err := tx.Exec(ctx, q, args...)
+	return err
 }
 
 // All runs q and scans every row.
@@ -332,18 +346,7 @@ func One[T any](ctx context.Context, tx *Tx, scan func(Row) (T, error), q string
 
 func (tx *Tx) each(ctx context.Context, q string, args []any, f func(Row) error) error {
 	if tx.pg != nil {
-		rows, err := tx.pg.Query(ctx, q, args...)
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		for rows.Next() {
-			tx.writes(q, 1)
-			if err := f(rows); err != nil {
-				return err
-			}
-		}
-		return rows.Err()
+		return tx.pg.query(ctx, q, args, f)
 	}
 	if err := ctx.Err(); err != nil {
 		return err

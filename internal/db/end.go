@@ -40,8 +40,7 @@ func (tx *Tx) end(ctx context.Context) error {
 			return err
 		}
 	}
-	tx.watched(ctx)
-	return nil
+	return tx.watched(ctx)
 }
 
 // Keep remembers v for all who use this database, as a context does for those

@@ -30,10 +30,20 @@ func (tx *Tx) writes(q string, n int64) {
 	}
 }
 
-func (tx *Tx) watched(ctx context.Context) {
-	if f := tx.db.watch.Load(); f != nil && len(tx.wrote) > 0 {
+func (tx *Tx) watched(ctx context.Context) error {
+	f := tx.db.watch.Load()
+	if f == nil {
+		return nil
+	}
+	if tx.pg != nil {
+		if _, err := tx.pg.flush(ctx); err != nil {
+			return err
+		}
+	}
+	if len(tx.wrote) > 0 {
 		(*f)(ctx, tx, slices.Sorted(maps.Keys(tx.wrote)))
 	}
+	return nil
 }
 
 // Waits reports whether something waits for the end of the transaction under

@@ -247,7 +247,7 @@ func (s *Service) tellPeople(ctx context.Context, tx *db.Tx, ws core.ID, o occas
 				return err
 			}
 		}
-		if _, err := tx.Exec(ctx, `INSERT INTO subscription_event (id, user_id, workspace_id, cadence, run_id, event, words, detail, path, letter_id, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
+		if err := tx.Write(ctx, `INSERT INTO subscription_event (id, user_id, workspace_id, cadence, run_id, event, words, detail, path, letter_id, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
 			core.NewID("se"), v.UserID, ws, v.Cadence, o.run, o.trigger, o.words, o.said, o.path, in, tx.Now()); err != nil {
 			return err
 		}
@@ -258,6 +258,6 @@ func (s *Service) tellPeople(ctx context.Context, tx *db.Tx, ws core.ID, o occas
 func (s *Service) addLetter(ctx context.Context, tx *db.Tx, user core.ID, cadence string) (core.ID, error) {
 	s.fresh.Store(time.Now().Add(10 * time.Second).UnixNano())
 	id := core.NewID("ltr")
-	_, err := tx.Exec(ctx, `INSERT INTO letter (id, user_id, cadence, status, created_at) VALUES ($1, $2, $3, 'pending', $4)`, id, user, cadence, tx.Now())
+	err := tx.Write(ctx, `INSERT INTO letter (id, user_id, cadence, status, created_at) VALUES ($1, $2, $3, 'pending', $4)`, id, user, cadence, tx.Now())
 	return id, err
 }

@@ -32,10 +32,10 @@ func (s *Service) act(ctx context.Context, id core.ID, want core.Right, comment 
 		if err := workspace.Hold(ctx, tx, r.WorkspaceID); err != nil {
 			return err
 		}
-		if _, err := loadForChange(ctx, tx, id); err != nil {
+		if r, err = loadForChange(ctx, tx, id); err != nil {
 			return err
 		}
-		if v, err = s.viewIn(ctx, tx, id, core.ReadRuns); err != nil {
+		if v, err = s.viewOf(ctx, tx, r, core.ReadRuns); err != nil {
 			return err
 		}
 		if err := f(ctx, tx, &v); err != nil {
@@ -129,7 +129,7 @@ func (s *Service) Cancel(ctx context.Context, id core.ID, comment string) error 
 			return core.Errorf(core.Conflict, "the run is being canceled already")
 		}
 		now := tx.Now()
-		if _, err := tx.Exec(ctx, `UPDATE run SET cancel_asked_at = $2, canceled_by = $3 WHERE id = $1`, v.ID, now, sub.User()); err != nil {
+		if err := tx.Write(ctx, `UPDATE run SET cancel_asked_at = $2, canceled_by = $3 WHERE id = $1`, v.ID, now, sub.User()); err != nil {
 			return err
 		}
 		v.CancelAskedAt = &now
@@ -157,7 +157,7 @@ func (s *Service) ForceCancel(ctx context.Context, id core.ID, comment string) e
 		}
 		sub := authz.Subject(ctx)
 		now := tx.Now()
-		if _, err := tx.Exec(ctx, `UPDATE run SET force_asked_at = $2 WHERE id = $1`, v.ID, now); err != nil {
+		if err := tx.Write(ctx, `UPDATE run SET force_asked_at = $2 WHERE id = $1`, v.ID, now); err != nil {
 			return err
 		}
 		return addEvent(ctx, tx, Event{RunID: v.ID, Event: "force_cancel_asked", From: v.Status, To: v.Status, Actor: sub.ID, ActorName: sub.Name, Reason: comment})

@@ -198,7 +198,7 @@ func (s *Service) forceEnd(ctx context.Context, tx *db.Tx, r *Run, comment strin
 		_, err := r.Status.Next(core.ForceCancel)
 		return err
 	}
-	if _, err := tx.Exec(ctx, `UPDATE run SET cancel_asked_at = COALESCE(cancel_asked_at, $2), force_asked_at = COALESCE(force_asked_at, $2), canceled_by = $3 WHERE id = $1`,
+	if err := tx.Write(ctx, `UPDATE run SET cancel_asked_at = COALESCE(cancel_asked_at, $2), force_asked_at = COALESCE(force_asked_at, $2), canceled_by = $3 WHERE id = $1`,
 		r.ID, tx.Now(), sub.User()); err != nil {
 		return err
 	}

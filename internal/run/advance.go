@@ -35,7 +35,7 @@ func (s *Service) advance(ctx context.Context, tx *db.Tx, r *Run, e core.Event, 
 	}
 	r.Status = to
 	sub := authz.Subject(ctx)
-	if err := addEvent(ctx, tx, Event{RunID: r.ID, Event: string(e), From: from, To: to, Actor: sub.ID, ActorName: sub.Name, Reason: why.text}); err != nil {
+	if err := addEvent(ctx, tx, Event{RunID: r.ID, orgID: r.OrgID, Event: string(e), From: from, To: to, Actor: sub.ID, ActorName: sub.Name, Reason: why.text}); err != nil {
 		return err
 	}
 	if err := s.tell(ctx, tx, *r, factOf(to)); err != nil {
@@ -51,7 +51,7 @@ func (s *Service) advance(ctx context.Context, tx *db.Tx, r *Run, e core.Event, 
 func (s *Service) end(ctx context.Context, tx *db.Tx, r *Run, why cause) error {
 	at := tx.Now()
 	r.EndedAt, r.Reason, r.ReasonText = &at, why.code, why.text
-	if _, err := tx.Exec(ctx, `UPDATE run SET ended_at = $2, reason = $3, reason_text = $4 WHERE id = $1`, r.ID, at, why.code, why.text); err != nil {
+	if err := tx.Write(ctx, `UPDATE run SET ended_at = $2, reason = $3, reason_text = $4 WHERE id = $1`, r.ID, at, why.code, why.text); err != nil {
 		return err
 	}
 	// A phase that was at work ends like the run; one that never began is out
@@ -60,7 +60,7 @@ func (s *Service) end(ctx context.Context, tx *db.Tx, r *Run, why cause) error {
 	if word == "" {
 		word = PhaseUnreachable
 	}
-	if _, err := tx.Exec(ctx, `UPDATE phase SET status = $2, ended_at = $3, epoch = epoch + 1, lease_until = NULL, code = NULL
+	if err := tx.Write(ctx, `UPDATE phase SET status = $2, ended_at = $3, epoch = epoch + 1, lease_until = NULL, code = NULL
 		WHERE run_id = $1 AND status IN ('queued', 'running')`, r.ID, word, at); err != nil {
 		return err
 	}
@@ -68,7 +68,7 @@ func (s *Service) end(ctx context.Context, tx *db.Tx, r *Run, why cause) error {
 	if r.Status == core.Canceled {
 		pending = PhaseCanceled
 	}
-	if _, err := tx.Exec(ctx, `UPDATE phase SET status = $2, ended_at = $3, code = NULL WHERE run_id = $1 AND status = 'pending'`, r.ID, pending, at); err != nil {
+	if err := tx.Write(ctx, `UPDATE phase SET status = $2, ended_at = $3, code = NULL WHERE run_id = $1 AND status = 'pending'`, r.ID, pending, at); err != nil {
 		return err
 	}
 	if err := s.Accounts.DropRunToken(ctx, tx, r.ID); err != nil {

@@ -89,12 +89,12 @@ func (s *Service) StoreArtifacts(ctx context.Context, run core.ID, show, schemas
 		return err
 	}
 	return s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
-		_, err := tx.Exec(ctx, `UPDATE phase SET json_object = $2, redacted_object = $3, schema_object = $4 WHERE id = $1`,
+		err := tx.Write(ctx, `UPDATE phase SET json_object = $2, redacted_object = $3, schema_object = $4 WHERE id = $1`,
 			p.ID, "plan-json/"+string(p.ID), "plan-redacted/"+string(p.ID), "plan-cli/"+string(p.ID))
 		if err != nil || p.Additions >= 0 {
 			return err
 		}
-		_, err = tx.Exec(ctx, `UPDATE phase SET additions = $2, changes = $3, destructions = $4, imports = $5 WHERE id = $1`,
+		err = tx.Write(ctx, `UPDATE phase SET additions = $2, changes = $3, destructions = $4, imports = $5 WHERE id = $1`,
 			p.ID, sum.Counts.Add, sum.Counts.Change, sum.Counts.Destroy, sum.Counts.Import)
 		return err
 	})

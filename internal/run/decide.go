@@ -128,7 +128,7 @@ func (s *Service) confirmed(ctx context.Context, tx *db.Tx, r *Run, by core.ID, 
 	if err := s.advance(ctx, tx, r, core.Confirm, cause{text: why}); err != nil {
 		return err
 	}
-	if _, err := tx.Exec(ctx, `UPDATE run SET confirmed_by = $2, confirmed_name = $3 WHERE id = $1`, r.ID, by, name); err != nil {
+	if err := tx.Write(ctx, `UPDATE run SET confirmed_by = $2, confirmed_name = $3 WHERE id = $1`, r.ID, by, name); err != nil {
 		return err
 	}
 	r.ConfirmedBy, r.ConfirmedName = by, name

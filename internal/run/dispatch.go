@@ -111,11 +111,11 @@ func (s *Service) claimOne(ctx context.Context, node string, pool core.ID, nonce
 			if cur != nil {
 				r.PlanStateID, r.PlanSerial, r.PlanLineage = cur.ID, cur.Serial, cur.Lineage
 			}
-			if _, err := tx.Exec(ctx, `UPDATE run SET plan_state_id = $2, plan_serial = $3, plan_lineage = $4 WHERE id = $1`, r.ID, r.PlanStateID, r.PlanSerial, r.PlanLineage); err != nil {
+			if err := tx.Write(ctx, `UPDATE run SET plan_state_id = $2, plan_serial = $3, plan_lineage = $4 WHERE id = $1`, r.ID, r.PlanStateID, r.PlanSerial, r.PlanLineage); err != nil {
 				return err
 			}
 		}
-		if _, err = tx.Exec(ctx, `UPDATE phase SET status = 'running', epoch = epoch + 1, node = $2, lease_until = $3, started_at = $4, claim_nonce = $5, acked = $6, taken_by = '' WHERE id = $1`,
+		if err = tx.Write(ctx, `UPDATE phase SET status = 'running', epoch = epoch + 1, node = $2, lease_until = $3, started_at = $4, claim_nonce = $5, acked = $6, taken_by = '' WHERE id = $1`,
 			p.ID, node, tx.Now().Add(LeaseTTL), tx.Now(), nonce, pool == ""); err != nil {
 			return err
 		}
@@ -180,7 +180,7 @@ func (s *Service) ClaimedBefore(ctx context.Context, node string, pool core.ID, 
 			}
 			cur = &v
 		}
-		if _, err := tx.Exec(ctx, `UPDATE phase SET lease_until = $2 WHERE id = $1`, p.ID, tx.Now().Add(LeaseTTL)); err != nil {
+		if err := tx.Write(ctx, `UPDATE phase SET lease_until = $2 WHERE id = $1`, p.ID, tx.Now().Add(LeaseTTL)); err != nil {
 			return err
 		}
 		work, err = s.workOf(platform(ctx), tx, r, p, w, cur)
@@ -336,11 +336,11 @@ func (s *Service) FinishPlan(ctx context.Context, phase core.ID, epoch int64, ou
 			return err
 		}
 		ctx = platform(ctx)
-		if _, err := tx.Exec(ctx, `UPDATE phase SET status = 'finished', ended_at = $2, lease_until = NULL, code = NULL, additions = $3, changes = $4, destructions = $5, imports = $6, generated = $7 WHERE id = $1`,
+		if err := tx.Write(ctx, `UPDATE phase SET status = 'finished', ended_at = $2, lease_until = NULL, code = NULL, additions = $3, changes = $4, destructions = $5, imports = $6, generated = $7 WHERE id = $1`,
 			p.ID, tx.Now(), out.Additions, out.Changes, out.Destructions, out.Imports, out.Generated); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, `UPDATE run SET has_changes = $2, plan_object = $3, plan_digest = $4, plan_engine = $5 WHERE id = $1`,
+		if err := tx.Write(ctx, `UPDATE run SET has_changes = $2, plan_object = $3, plan_digest = $4, plan_engine = $5 WHERE id = $1`,
 			r.ID, out.HasChanges, out.PlanObject, out.PlanDigest, out.Engine); err != nil {
 			return err
 		}
@@ -450,7 +450,7 @@ func (s *Service) FinishApply(ctx context.Context, phase core.ID, epoch int64, o
 				return err
 			}
 			// What was planned was done: the counts of the plan are the apply's.
-			if _, err := tx.Exec(ctx, `UPDATE phase SET status = 'finished', ended_at = $2, lease_until = NULL, code = NULL,
+			if err := tx.Write(ctx, `UPDATE phase SET status = 'finished', ended_at = $2, lease_until = NULL, code = NULL,
 				additions = (SELECT x.additions FROM phase x WHERE x.run_id = $3 AND x.kind = 'plan'),
 				changes = (SELECT x.changes FROM phase x WHERE x.run_id = $3 AND x.kind = 'plan'),
 				destructions = (SELECT x.destructions FROM phase x WHERE x.run_id = $3 AND x.kind = 'plan'),

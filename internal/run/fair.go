@@ -34,7 +34,7 @@ func queuePhase(ctx context.Context, tx *db.Tx, run core.ID, kind PhaseKind) err
 	if err != nil {
 		return err
 	}
-	_, err = tx.Exec(ctx, `UPDATE phase SET status = 'queued', queued_at = $3, lease_until = NULL, org_id = $4, turn = $5 WHERE run_id = $1 AND kind = $2`,
+	err = tx.Write(ctx, `UPDATE phase SET status = 'queued', queued_at = $3, lease_until = NULL, org_id = $4, turn = $5 WHERE run_id = $1 AND kind = $2`,
 		run, kind, tx.Now(), p.org, max(p.served, p.next))
 	return err
 }
@@ -43,7 +43,7 @@ func queuePhase(ctx context.Context, tx *db.Tx, run core.ID, kind PhaseKind) err
 // the order that they have among themselves.
 func (s *Service) age(ctx context.Context) error {
 	return s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
-		_, err := tx.Exec(ctx, `UPDATE phase SET class = $1, turn = turn
+		err := tx.Write(ctx, `UPDATE phase SET class = $1, turn = turn
 				- COALESCE((SELECT min(q.turn) FROM phase q WHERE q.status = 'queued' AND q.pool_id = phase.pool_id AND q.class = $2), 0)
 				+ COALESCE((SELECT min(q.turn) FROM phase q WHERE q.status = 'queued' AND q.pool_id = phase.pool_id AND q.class = $1), 0)
 			WHERE status = 'queued' AND class = $2 AND queued_at < $3`, classPlan, classSpeculative, tx.Now().Add(-ageAfter))

@@ -102,7 +102,7 @@ func (s *Service) hold(ctx context.Context, tx *db.Tx, r *Run, held bool) error 
 		now := tx.Now()
 		r.HeldAt = &now
 	}
-	_, err := tx.Exec(ctx, `UPDATE run SET held_at = $2 WHERE id = $1`, r.ID, r.HeldAt)
+	err := tx.Write(ctx, `UPDATE run SET held_at = $2 WHERE id = $1`, r.ID, r.HeldAt)
 	return err
 }
 
@@ -138,7 +138,7 @@ func (s *Service) takeCode(ctx context.Context, tx *db.Tx, r Run, kind PhaseKind
 		if err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, `UPDATE phase SET code = $2 WHERE id = $1`, id, s.Box.Seal(codePlace(id), []byte(text))); err != nil {
+		if err := tx.Write(ctx, `UPDATE phase SET code = $2 WHERE id = $1`, id, s.Box.Seal(codePlace(id), []byte(text))); err != nil {
 			return err
 		}
 	}

@@ -39,7 +39,7 @@ func addComment(ctx context.Context, tx *db.Tx, run core.ID, body string) (Comme
 	}
 	sub := authz.Subject(ctx)
 	c := Comment{ID: core.NewID("wsc"), RunID: run, UserID: sub.ID, UserName: sub.Name, Body: body, CreatedAt: tx.Now()}
-	_, err = tx.Exec(ctx, `INSERT INTO comment (id, run_id, user_id, user_name, body, created_at) VALUES ($1, $2, $3, $4, $5, $6)`,
+	err = tx.Write(ctx, `INSERT INTO comment (id, run_id, user_id, user_name, body, created_at) VALUES ($1, $2, $3, $4, $5, $6)`,
 		c.ID, c.RunID, c.UserID, c.UserName, c.Body, c.CreatedAt)
 	if err != nil {
 		return c, err

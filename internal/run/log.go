@@ -50,13 +50,13 @@ func (s *Service) AppendLog(ctx context.Context, phase core.ID, epoch, start int
 			if len(rest) == 0 {
 				return nil
 			}
-			if _, err := tx.Exec(ctx, `UPDATE phase SET log_size = log_size + $2 WHERE id = $1`, phase, int64(len(rest))); err != nil {
+			if err := tx.Write(ctx, `UPDATE phase SET log_size = log_size + $2 WHERE id = $1`, phase, int64(len(rest))); err != nil {
 				return err
 			}
-			_, err = tx.Exec(ctx, `INSERT INTO log_chunk (phase_id, start, data) VALUES ($1, $2, $3)`, phase, have[0], s.Box.Seal(chunkPlace(phase, have[0]), rest))
+			err = tx.Write(ctx, `INSERT INTO log_chunk (phase_id, start, data) VALUES ($1, $2, $3)`, phase, have[0], s.Box.Seal(chunkPlace(phase, have[0]), rest))
 			return err
 		}
-		_, err = tx.Exec(ctx, `INSERT INTO log_chunk (phase_id, start, data) VALUES ($1, $2, $3)`, phase, start, s.Box.Seal(chunkPlace(phase, start), data))
+		err = tx.Write(ctx, `INSERT INTO log_chunk (phase_id, start, data) VALUES ($1, $2, $3)`, phase, start, s.Box.Seal(chunkPlace(phase, start), data))
 		return err
 	})
 	if err == nil {
@@ -199,10 +199,10 @@ func (s *Service) archiveLog(ctx context.Context, p Phase) error {
 		return fmt.Errorf("archive log of %s: %d bytes of %d", p.ID, info.Size, p.LogSize)
 	}
 	return s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
-		if _, err := tx.Exec(ctx, `UPDATE phase SET log_object = $2 WHERE id = $1`, p.ID, object); err != nil {
+		if err := tx.Write(ctx, `UPDATE phase SET log_object = $2 WHERE id = $1`, p.ID, object); err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, `DELETE FROM log_chunk WHERE phase_id = $1`, p.ID)
+		err := tx.Write(ctx, `DELETE FROM log_chunk WHERE phase_id = $1`, p.ID)
 		return err
 	})
 }

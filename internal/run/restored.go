@@ -49,7 +49,7 @@ func (s *Service) Restored(ctx context.Context) (ended int, err error) {
 		}
 	}
 	return ended, s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
-		_, err := tx.Exec(ctx, `UPDATE phase SET epoch = epoch + $1`, fenced)
+		err := tx.Write(ctx, `UPDATE phase SET epoch = epoch + $1`, fenced)
 		return err
 	})
 }

@@ -263,9 +263,16 @@ func (s *Service) Get(ctx context.Context, id core.ID) (v View, err error) {
 }
 
 func (s *Service) viewIn(ctx context.Context, tx *db.Tx, id core.ID, want core.Right) (v View, err error) {
-	if v.Run, err = load(ctx, tx, id); err != nil {
+	r, err := load(ctx, tx, id)
+	if err != nil {
 		return v, err
 	}
+	return s.viewOf(ctx, tx, r, want)
+}
+
+// viewOf is viewIn for a run that was loaded in the same transaction.
+func (s *Service) viewOf(ctx context.Context, tx *db.Tx, r Run, want core.Right) (v View, err error) {
+	v.Run = r
 	if v.Workspace, err = workspace.Get(ctx, tx, v.WorkspaceID, want); err != nil {
 		return v, err
 	}

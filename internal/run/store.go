@@ -55,7 +55,7 @@ func insert(ctx context.Context, tx *db.Tx, r Run) error {
 		b, _ := json.Marshal(v)
 		return string(b)
 	}
-	_, err := tx.Exec(ctx, `
+	err := tx.Write(ctx, `
 		INSERT INTO run (id, workspace_id, org_id, number, position, config_id, status, plan_only, save_plan, is_destroy, refresh, refresh_only,
 			auto_apply, allow_empty_apply, allow_config_gen, debugging, structured, targets, replaces, message, source, trigger_reason,
 			engine, engine_version, working_directory, frozen, created_by, created_name, created_at, policy_paths, invokes, ordinal)
@@ -80,7 +80,7 @@ func insertPhases(ctx context.Context, tx *db.Tx, r Run, pool core.ID) error {
 	if r.PlanOnly {
 		class = classSpeculative
 	}
-	_, err := tx.Exec(ctx, `
+	err := tx.Write(ctx, `
 		INSERT INTO phase (id, run_id, kind, status, class, pool_id) VALUES ($1, $2, 'plan', 'pending', $3, $6), ($4, $2, 'apply', 'pending', $5, $6)`,
 		core.NewID("plan"), r.ID, class, core.NewID("apply"), classApply, pool)
 	return err
@@ -168,6 +168,8 @@ type Event struct {
 	Reason    string
 	At        time.Time
 	Comment   core.ID // of the event commented
+
+	orgID core.ID // of the run, where it is at hand
 }
 
 const eventColumns = `e.seq, e.run_id, e.id, e.event, e.from_status, e.to_status, e.actor, e.actor_name, e.reason, e.at, e.comment_id`
@@ -179,27 +181,19 @@ func scanEvent(r db.Row) (e Event, err error) {
 // addEvent appends to the history. Its time never goes back, whatever the
 // clock does.
 func addEvent(ctx context.Context, tx *db.Tx, e Event) error {
-	last, err := db.All(ctx, tx, scanEvent, `SELECT `+eventColumns+` FROM run_event e WHERE e.run_id = $1 ORDER BY e.seq DESC LIMIT 1`, e.RunID)
-	if err != nil {
-		return err
-	}
-	e.Seq, e.ID, e.At = 1, core.NewID("re"), tx.Now()
-	if len(last) > 0 {
-		e.Seq = last[0].Seq + 1
-		if e.At.Before(last[0].At) {
-			e.At = last[0].At
-		}
-	}
-	_, err = tx.Exec(ctx, `
+	const last = ` FROM run_event l WHERE l.run_id = $2 ORDER BY l.seq DESC LIMIT 1)`
+	err := tx.Write(ctx, `
 		INSERT INTO run_event (seq, run_id, id, event, from_status, to_status, actor, actor_name, reason, at, comment_id)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
-		e.Seq, e.RunID, e.ID, e.Event, e.From, e.To, e.Actor, e.ActorName, e.Reason, e.At, e.Comment)
+		VALUES (COALESCE((SELECT l.seq`+last+`, 0) + 1, $2, $3, $4, $5, $6, $7, $8, $9, CASE WHEN (SELECT l.at`+last+` > $1 THEN (SELECT l.at`+last+` ELSE $1 END, $10)`,
+		tx.Now(), e.RunID, core.NewID("re"), e.Event, e.From, e.To, e.Actor, e.ActorName, e.Reason, e.Comment)
 	if err != nil || e.Actor == "" {
 		return err
 	}
-	org, err := db.One(ctx, tx, db.ID, `SELECT org_id FROM run WHERE id = $1`, e.RunID)
-	if err != nil {
-		return err
+	org := e.orgID
+	if org == "" {
+		if org, err = db.One(ctx, tx, db.ID, `SELECT org_id FROM run WHERE id = $1`, e.RunID); err != nil {
+			return err
+		}
 	}
 	action := string(e.Event)
 	if action == "created" {

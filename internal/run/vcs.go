@@ -49,7 +49,7 @@ func (s *Service) supersede(ctx context.Context, tx *db.Tx, r *Run, by, why stri
 		return false, nil
 	}
 	now := tx.Now()
-	if _, err := tx.Exec(ctx, `UPDATE run SET cancel_asked_at = $2 WHERE id = $1`, r.ID, now); err != nil {
+	if err := tx.Write(ctx, `UPDATE run SET cancel_asked_at = $2 WHERE id = $1`, r.ID, now); err != nil {
 		return false, err
 	}
 	r.CancelAskedAt = &now

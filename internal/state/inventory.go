@@ -30,12 +30,12 @@ func noCurrent(ctx context.Context, tx *db.Tx, ws core.ID) error {
 	if err := clear(ctx, tx, ws); err != nil {
 		return err
 	}
-	_, err := tx.Exec(ctx, `DELETE FROM inventory_head WHERE workspace_id = $1`, ws)
+	err := tx.Write(ctx, `DELETE FROM inventory_head WHERE workspace_id = $1`, ws)
 	return err
 }
 
 func clear(ctx context.Context, tx *db.Tx, ws core.ID) error {
-	_, err := tx.Exec(ctx, `DELETE FROM inventory WHERE workspace_id = $1`, ws)
+	err := tx.Write(ctx, `DELETE FROM inventory WHERE workspace_id = $1`, ws)
 	return err
 }
 
@@ -52,7 +52,7 @@ func takeStock(ctx context.Context, tx *db.Tx, org core.ID, v Version, sum Summa
 	if err != nil {
 		return err
 	}
-	if _, err := tx.Exec(ctx, `INSERT INTO inventory_head (workspace_id, state_id) VALUES ($1, $2) ON CONFLICT (workspace_id) DO UPDATE SET state_id = excluded.state_id`, v.WorkspaceID, v.ID); err != nil {
+	if err := tx.Write(ctx, `INSERT INTO inventory_head (workspace_id, state_id) VALUES ($1, $2) ON CONFLICT (workspace_id) DO UPDATE SET state_id = excluded.state_id`, v.WorkspaceID, v.ID); err != nil {
 		return err
 	}
 	if len(before) == 1 && v.summary != "" && before[0] == v.summary {
@@ -78,7 +78,7 @@ func takeStock(ctx context.Context, tx *db.Tx, org core.ID, v Version, sum Summa
 			}
 			args = append(args, v.WorkspaceID, int64(from+i), org, addressOf(c), mode, kind, c.Name, module, providerOf(c), int64(c.Count))
 		}
-		if _, err := tx.Exec(ctx, `INSERT INTO inventory (workspace_id, place, org_id, address, mode, type, name, module, provider, instances) VALUES `+strings.Join(rows, ", "), args...); err != nil {
+		if err := tx.Write(ctx, `INSERT INTO inventory (workspace_id, place, org_id, address, mode, type, name, module, provider, instances) VALUES `+strings.Join(rows, ", "), args...); err != nil {
 			return err
 		}
 	}

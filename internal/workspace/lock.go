@@ -26,7 +26,7 @@ func Acquire(ctx context.Context, tx *db.Tx, id core.ID, l Lock) error {
 
 // Release gives the workspace back if l holds it; a lock of somebody else stays.
 func Release(ctx context.Context, tx *db.Tx, id core.ID, kind string, holder core.ID) error {
-	_, err := tx.Exec(ctx, `
+	err := tx.Write(ctx, `
 		UPDATE workspace SET lock_kind = '', lock_id = '', lock_name = '', lock_reason = '', locked_at = NULL
 		WHERE id = $1 AND lock_kind = $2 AND lock_id = $3`, id, kind, holder)
 	return err
