@@ -36,6 +36,10 @@ type job struct {
 	shutdown        bool
 	late            bool  // it took longer than it may
 	unfit           error // why it cannot begin
+
+	// What the phase needs besides its files is asked for while those are read.
+	sshKey func() (string, error)
+	engine func() (executor.Engine, error)
 }
 
 func (r *Runner) newJob(w *run.Work) *job {
@@ -65,6 +69,7 @@ func (j *job) work() {
 	ctx := context.Background()
 	go j.watch(ctx)
 	defer close(j.stopWatch)
+	j.askAhead(ctx)
 	attrs := []any{"run", j.w.Run.ID, "phase", j.w.Phase.Kind, "workspace", j.w.Org + "/" + j.w.Workspace.Name}
 	slog.InfoContext(ctx, "phase started", attrs...)
 	started := time.Now()
@@ -83,6 +88,22 @@ func (j *job) work() {
 	fault.Point("reported", j.w.Phase.ID)
 	j.r.forget(j.w.Phase.ID)
 	slog.InfoContext(ctx, "phase ended", attrs...)
+}
+
+func (j *job) askAhead(ctx context.Context) {
+	version := j.w.Run.EngineVersion
+	if j.w.Phase.Kind == run.ApplyPhase {
+		version = j.w.Run.PlanEngine
+	}
+	j.engine = sync.OnceValues(func() (executor.Engine, error) { return j.r.Catalog.Find(ctx, j.w.Run.Engine, version) })
+	j.sshKey = sync.OnceValues(func() (key string, err error) {
+		err = j.patiently(func() (err error) { key, err = j.r.Control.SSHKey(ctx, j.w); return err })
+		return key, err
+	})
+	if j.unfit == nil {
+		go func() { _, _ = j.engine() }()
+		go func() { _, _ = j.sshKey() }()
+	}
 }
 
 // watch renews the lease and listens for a wish to stop.
@@ -164,9 +185,9 @@ func (f failure) Error() string { return f.err.Error() }
 func (f failure) Unwrap() error { return f.err }
 
 // spec is what both phases tell the executor.
-func (j *job) spec(ctx context.Context, area *executor.Area, version string) (executor.Spec, error) {
+func (j *job) spec(area *executor.Area) (executor.Spec, error) {
 	w := j.w
-	engine, err := j.r.Catalog.Find(ctx, w.Run.Engine, version)
+	engine, err := j.engine()
 	if err != nil {
 		return executor.Spec{}, failure{"engine-missing", err}
 	}
@@ -187,8 +208,7 @@ func (j *job) spec(ctx context.Context, area *executor.Area, version string) (ex
 			return executor.Spec{}, err
 		}
 	}
-	var key string
-	err = j.patiently(func() (err error) { key, err = j.r.Control.SSHKey(ctx, w); return err })
+	key, err := j.sshKey()
 	if err != nil {
 		return executor.Spec{}, err
 	}
@@ -308,7 +328,7 @@ func (j *job) runPlan(ctx context.Context) (res executor.PlanResult, spec execut
 	if err != nil {
 		return res, spec, err
 	}
-	if spec, err = j.spec(ctx, area, w.Run.EngineVersion); err != nil {
+	if spec, err = j.spec(area); err != nil {
 		return res, spec, err
 	}
 	if e := spec.Engine; j.r.Catalog.Disabled(ctx, e) {
@@ -513,7 +533,7 @@ func (j *job) runApply(ctx context.Context) (res executor.ApplyResult, started b
 			return res, false, err
 		}
 	}
-	spec, err := j.spec(ctx, area, w.Run.PlanEngine)
+	spec, err := j.spec(area)
 	if err != nil {
 		return res, false, err
 	}
