@@ -87,7 +87,7 @@ test: deps ## run all tests: both databases, real engines, old and new clients, 
 	export INTERLOCK_TEST_GCS INTERLOCK_TEST_AZURE INTERLOCK_TEST_AXE INTERLOCK_TEST_THING INTERLOCK_TEST_OIDC INTERLOCK_TEST_GITEA INTERLOCK_TEST_TOFU INTERLOCK_TEST_TF011 INTERLOCK_TEST_TF012 INTERLOCK_TEST_PROVIDER INTERLOCK_TEST_S3; \
 	command -v terraform >/dev/null || export INTERLOCK_ENGINE_PATH=$$INTERLOCK_TEST_TOFU; \
 	some=$$($(GO) list $(PKG) | grep -v /internal/browser$$ || true); \
-	[ -z "$$some" ] || nice tools/with-postgres.sh $(GO) test -p 3 -tags seal $(RACE) -timeout 25m $(ARGS) $$some; \
+	[ -z "$$some" ] || nice tools/with-postgres.sh $(GO) test -vet=off -tags seal $(RACE) -timeout 25m $(ARGS) $$some; \
 	! $(GO) list $(PKG) | grep -q /internal/contract$$ || nice tools/with-postgres.sh $(GO) test -tags seal -timeout 15m $(ARGS) ./internal/contract; \
 	! $(GO) list $(PKG) | grep -q /internal/browser$$ || nice $(GO) test -tags seal -timeout 15m $(ARGS) ./internal/browser
 	@if [ -z "$(ARGS)" ] && [ "$(PKG)" = ./... ]; then $(MAKE) conformance CONFORMANCE=-quick; fi

@@ -416,7 +416,7 @@ func TestDeathWhileTheStateIsWritten(t *testing.T) {
 					if s.lossy {
 						t.Skip("this engine writes its state at the end only")
 					}
-					w := s.workspace(t, "w", true, led.chain(4, 300*time.Millisecond))
+					w := s.workspace(t, "w", true, led.chain(4, 700*time.Millisecond))
 					run := s.queue(t, w, nil)
 					if !led.await(run, 5, time.Minute) {
 						t.Fatal("the apply does not begin")
