@@ -67,9 +67,9 @@ vuln: ## look for known vulnerabilities in what the binary calls (needs the netw
 	$(LINT) govulncheck ./cmd/...
 
 # One build after the other: each takes all cores by itself. The contract is
-# asked twice, with the race detector on PostgreSQL and without it on both
-# databases, for the detector slows SQLite most. The pages in a browser come
-# last and without it: they measure how long a reader waits.
+# asked with the race detector on PostgreSQL and without it on SQLite, which the
+# detector slows most. The pages in a browser come last and without it: they
+# measure how long a reader waits.
 test: deps ## run all tests: both databases, real engines, old and new clients, browser
 	@$(SEAL)
 	@set -e; \
@@ -88,7 +88,7 @@ test: deps ## run all tests: both databases, real engines, old and new clients, 
 	command -v terraform >/dev/null || export INTERLOCK_ENGINE_PATH=$$INTERLOCK_TEST_TOFU; \
 	some=$$($(GO) list $(PKG) | grep -v /internal/browser$$ || true); \
 	[ -z "$$some" ] || nice tools/with-postgres.sh $(GO) test -vet=off -tags seal $(RACE) -timeout 25m $(ARGS) $$some; \
-	! $(GO) list $(PKG) | grep -q /internal/contract$$ || nice tools/with-postgres.sh $(GO) test -tags seal -timeout 15m $(ARGS) ./internal/contract; \
+	! $(GO) list $(PKG) | grep -q /internal/contract$$ || nice $(GO) test -tags seal -timeout 15m $(ARGS) ./internal/contract; \
 	! $(GO) list $(PKG) | grep -q /internal/browser$$ || nice $(GO) test -tags seal -timeout 15m $(ARGS) ./internal/browser
 	@if [ -z "$(ARGS)" ] && [ "$(PKG)" = ./... ]; then $(MAKE) conformance CONFORMANCE=-quick; fi
 
