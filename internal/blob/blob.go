@@ -172,20 +172,21 @@ func sealedSize(n int64) int64 {
 	return int64(header) + int64(size)
 }
 
-// sync forces a file object and its directory entry to disk; the file driver
-// renames into place but does not sync.
+// sync forces a file object and its directory entry to disk, side by side; the
+// file driver renames into place but does not sync.
 func (s *Store) sync(name string) error {
 	path := filepath.Join(s.dir, filepath.FromSlash(name))
-	for _, p := range []string{path, filepath.Dir(path)} {
-		f, err := os.Open(p)
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(f.Sync(), f.Close()); err != nil {
-			return err
-		}
+	entry := make(chan error, 1)
+	go func() { entry <- syncPath(filepath.Dir(path)) }()
+	return errors.Join(syncPath(path), <-entry)
+}
+
+func syncPath(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
 	}
-	return nil
+	return errors.Join(f.Sync(), f.Close())
 }
 
 type digester struct {

@@ -241,6 +241,18 @@ func (a *Area) writeJournal(j journal) error {
 	return writeWhole(a.path("meta", "apply.json"), b, j.Exit == nil)
 }
 
+// noteApply is writeJournal that waits until the note and its name are on the
+// disk.
+func (a *Area) noteApply(j journal) error {
+	if err := a.writeJournal(j); err != nil {
+		return err
+	}
+	return syncDir(a.path("meta"))
+}
+
+// forgetApply takes back the note of an apply whose engine was not started.
+func (a *Area) forgetApply() { _ = os.Remove(a.path("meta", "apply.json")) }
+
 // collectState reads what an engine left: whole is a JSON document, damaged
 // whatever else is in the file.
 func collectState(root *os.Root, stateFile string) (whole, damaged []byte, err error) {

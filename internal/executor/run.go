@@ -89,6 +89,18 @@ func (x *Executor) Apply(ctx context.Context, s ApplySpec) (ApplyResult, error) 
 	}
 	log := newLog(&s.Spec)
 	log.header(s.Engine)
+	// That it may have begun is on the disk before the engine is started. The way
+	// there is long, so the rest is prepared meanwhile.
+	j := journal{WorkDir: s.WorkDir, State: statePath(&s.Spec)}
+	noted := make(chan error, 1)
+	go func() { noted <- s.Area.noteApply(j) }()
+	begun := false
+	defer func() {
+		if !begun {
+			<-noted
+			s.Area.forgetApply()
+		}
+	}()
 	ready, err := x.prepare(ctx, &s.Spec, log, false, s.State)
 	if err != nil {
 		return res, err
@@ -110,11 +122,8 @@ func (x *Executor) Apply(ctx context.Context, s ApplySpec) (ApplyResult, error) 
 		return res, err
 	}
 	defer root.Close()
-	j := journal{WorkDir: s.WorkDir, State: statePath(&s.Spec)}
-	if err := s.Area.writeJournal(j); err != nil {
-		return res, fmt.Errorf("write journal: %w", err)
-	}
-	if err := syncDir(s.Area.path("meta")); err != nil {
+	begun = true
+	if err := <-noted; err != nil {
 		return res, fmt.Errorf("write journal: %w", err)
 	}
 	stop := watchState(root, &s)
