@@ -495,6 +495,7 @@ type Lost struct {
 	RunID       core.ID
 	WorkspaceID core.ID
 	State       core.ID // plan_state_id of the run
+	Handed      bool    // not lost: its worker stops, and hands it back
 }
 
 // LostBy lists the phases that node has claimed and never ended: after a
@@ -519,7 +520,7 @@ func (s *Service) lost(ctx context.Context, cond string, arg any) (ls []Lost, er
 			if err != nil {
 				return err
 			}
-			ls = append(ls, Lost{p, r.ID, r.WorkspaceID, r.PlanStateID})
+			ls = append(ls, Lost{Phase: p, RunID: r.ID, WorkspaceID: r.WorkspaceID, State: r.PlanStateID})
 		}
 		return nil
 	})
@@ -547,10 +548,13 @@ func (s *Service) Expire(ctx context.Context, l Lost) error {
 	})
 }
 
-// maxPlanClaims is how often a plan is tried in all when its worker is lost.
-const maxPlanClaims = 2
+// maxPlanLosses is how many workers a plan may lose before it fails: it may be
+// what ends them.
+const maxPlanLosses = 2
 
 // PlanLost puts the plan of a lost worker back in line, once; then it fails.
+// One that is handed back goes in line again however often: each server of an
+// installation may be stopped in turn while it is planned.
 func (s *Service) PlanLost(ctx context.Context, l Lost) error {
 	return s.finish(ctx, l.Phase.ID, l.Phase.Epoch, func(ctx context.Context, tx *db.Tx, r *Run) error {
 		return s.planLost(ctx, tx, r, l)
@@ -561,8 +565,16 @@ func (s *Service) planLost(ctx context.Context, tx *db.Tx, r *Run, l Lost) error
 	switch {
 	case r.CancelAskedAt != nil:
 		return s.advance(ctx, tx, r, core.Cancel, cause{"canceled", "Canceled; the worker was lost before it could say so."})
-	case l.Phase.Epoch >= maxPlanClaims:
-		return s.advance(ctx, tx, r, core.Fail, cause{"worker-lost", fmt.Sprintf("The worker that planned it was lost, %d times. Nothing was changed; queue it again.", l.Phase.Epoch)})
+	case l.Handed:
+		if err := s.advance(ctx, tx, r, core.Requeue, cause{"handed-back", "The worker that planned it was stopped; it is planned again."}); err != nil {
+			return err
+		}
+		return queuePhase(ctx, tx, r.ID, PlanPhase)
+	case l.Phase.Losses+1 >= maxPlanLosses:
+		return s.advance(ctx, tx, r, core.Fail, cause{"worker-lost", fmt.Sprintf("The worker that planned it was lost, %d times. Nothing was changed; queue it again.", l.Phase.Losses+1)})
+	}
+	if err := tx.Write(ctx, `UPDATE phase SET losses = losses + 1 WHERE id = $1`, l.Phase.ID); err != nil {
+		return err
 	}
 	if err := s.advance(ctx, tx, r, core.Requeue, cause{"worker-lost", "The worker that planned it was lost; it is planned again."}); err != nil {
 		return err

@@ -142,6 +142,7 @@ type Phase struct {
 	SchemaObject   string
 	PoolID         core.ID // the agent pool that alone may take it; empty for our own workers
 	Acked          bool    // the worker has confirmed its claim; an agent begins only then
+	Losses         int64   // how often a worker of it was lost
 	TakenBy        string  `json:"-"` // see delegate.go; a secret of who it is
 
 	code []byte // given for it, sealed; gone when it ends

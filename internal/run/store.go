@@ -68,11 +68,11 @@ func insert(ctx context.Context, tx *db.Tx, r Run) error {
 }
 
 const phaseColumns = `p.id, p.run_id, p.kind, p.status, p.epoch, p.node, p.queued_at, p.started_at, p.ended_at, p.additions, p.changes, p.destructions,
-	p.imports, p.generated, p.log_size, p.log_object, p.json_object, p.redacted_object, p.schema_object, p.pool_id, p.acked, p.code, p.taken_by`
+	p.imports, p.generated, p.log_size, p.log_object, p.json_object, p.redacted_object, p.schema_object, p.pool_id, p.acked, p.code, p.taken_by, p.losses`
 
 func scanPhase(row db.Row) (p Phase, err error) {
 	return p, row.Scan(&p.ID, &p.RunID, &p.Kind, &p.Status, &p.Epoch, &p.Node, &p.QueuedAt, &p.StartedAt, &p.EndedAt, &p.Additions, &p.Changes, &p.Destructions,
-		&p.Imports, &p.Generated, &p.LogSize, &p.LogObject, &p.JSONObject, &p.RedactedObject, &p.SchemaObject, &p.PoolID, &p.Acked, &p.code, &p.TakenBy)
+		&p.Imports, &p.Generated, &p.LogSize, &p.LogObject, &p.JSONObject, &p.RedactedObject, &p.SchemaObject, &p.PoolID, &p.Acked, &p.code, &p.TakenBy, &p.Losses)
 }
 
 func insertPhases(ctx context.Context, tx *db.Tx, r Run, pool core.ID) error {

@@ -352,13 +352,14 @@ func (j *job) runPlan(ctx context.Context) (res executor.PlanResult, spec execut
 func (j *job) failPlan(ctx context.Context, cause error, canceled, killed bool, exit int) error {
 	o, f := j.verdict(ctx, cause, canceled, killed, exit, "plan")
 	j.mu.Lock()
-	handed := (j.shutdown || j.over || leaseLost(cause)) && !j.force
+	cut := j.over || leaseLost(cause)
+	back := (j.shutdown || cut) && !j.force
 	j.mu.Unlock()
-	if handed && !canceledByPerson(j) {
-		// Handed back: another worker, or this one after its restart, plans again.
+	if back && !canceledByPerson(j) {
+		// Another worker, or this one after its restart, plans again.
 		_ = j.log.Close()
 		return insist(ctx, j.r.handed, "hand the plan back", func() error {
-			return j.r.Control.PlanLost(ctx, run.Lost{Phase: j.w.Phase, RunID: j.w.Run.ID})
+			return j.r.Control.PlanLost(ctx, run.Lost{Phase: j.w.Phase, RunID: j.w.Run.ID, Handed: !cut})
 		})
 	}
 	if err := j.log.Close(); core.KindOf(err) == core.Gone {

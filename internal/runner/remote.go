@@ -262,9 +262,12 @@ func (c *Remote) FailPlan(ctx context.Context, phase core.ID, epoch int64, o run
 	return c.ask(ctx, askWithin, "POST", at(phase, epoch, "failed"), map[string]any{"Outcome": o, "Failure": f}, nil)
 }
 
+// lostInput is what an agent says of a plan that it gives up.
+type lostInput struct{ Handed bool }
+
 // PlanLost implements Control.
 func (c *Remote) PlanLost(ctx context.Context, l run.Lost) error {
-	return c.ask(ctx, askWithin, "POST", at(l.Phase.ID, l.Phase.Epoch, "lost"), nil, nil)
+	return c.ask(ctx, askWithin, "POST", at(l.Phase.ID, l.Phase.Epoch, "lost"), lostInput{Handed: l.Handed}, nil)
 }
 
 // Stage implements Control: the state goes with the report.

@@ -148,7 +148,11 @@ func (g *Gate) Routes(rt *web.Router) {
 		if err != nil {
 			return nil, err
 		}
-		return nil, g.Runs.PlanLost(r.Context(), run.Lost{Phase: p, RunID: rn.ID, WorkspaceID: rn.WorkspaceID, State: rn.PlanStateID})
+		var in lostInput // of an agent of the version before, nothing
+		if err := json.NewDecoder(io.LimitReader(r.Body, 4<<10)).Decode(&in); err != nil && !errors.Is(err, io.EOF) {
+			return nil, core.Wrap(err, core.Malformed, "what is said of a lost plan is JSON")
+		}
+		return nil, g.Runs.PlanLost(r.Context(), run.Lost{Phase: p, RunID: rn.ID, WorkspaceID: rn.WorkspaceID, State: rn.PlanStateID, Handed: in.Handed})
 	})
 	on("POST", "phases/{phase}/{epoch}/upload/applied", g.applied)
 }

@@ -179,7 +179,7 @@ func (f *follower) attend(ctx context.Context, sig run.Signal, s sight) (done bo
 	if s.outOfMemory() {
 		return f.report(ctx, run.Failed, run.Failure{Code: "limit-exceeded", Text: why})
 	}
-	if f.t.phase.Epoch > 1 {
+	if f.t.phase.Losses > 0 {
 		return f.report(ctx, run.Failed, run.Failure{Code: "worker-lost", Text: why + " It was the second try. Nothing was changed; queue it again."})
 	}
 	slog.WarnContext(ctx, "the pod of a plan was lost", "run", f.t.run, "job", f.t.name(), "why", why)
