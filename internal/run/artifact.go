@@ -10,6 +10,7 @@ import (
 	"interlock/internal/core"
 	"interlock/internal/db"
 	"interlock/internal/tfdata"
+	"interlock/internal/variable"
 	"interlock/internal/workspace"
 )
 
@@ -240,4 +241,8 @@ func (s *Service) RedactedPlan(ctx context.Context, plan core.ID) (v View, b []b
 	}
 	b, err = s.Blobs.Bytes(ctx, p.RedactedObject, maxPlan)
 	return v, b, err
+}
+
+func openFrozen(s *Service, r Run, in *frozenInputs) error {
+	return variable.OpenFrozen(s.Box, r.ID, r.frozen, in)
 }

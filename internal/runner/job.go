@@ -450,7 +450,7 @@ func (j *job) apply(ctx context.Context) error {
 		cut := (j.over || notStarted(cause)) && !j.force
 		j.mu.Unlock()
 		if cut && !canceledByPerson(j) {
-			cause = failure{"not-started", core.Errorf(core.Unavailable, "%s could not renew its lease and gave up before the engine of this apply was started: nothing was applied. Queue the run again.", j.r.self())}
+			cause = failure{run.NotStarted, core.Errorf(core.Unavailable, "%s could not renew its lease and gave up before the engine of this apply was started: nothing was applied. Queue the run again.", j.r.self())}
 		}
 	}
 	canceled := started && res.Canceled
@@ -549,7 +549,7 @@ func (j *job) runApply(ctx context.Context) (res executor.ApplyResult, started b
 	handed := j.shutdown
 	j.mu.Unlock()
 	if handed {
-		return res, false, failure{"not-started", core.Errorf(core.Unavailable, "%s was stopped before the engine of this apply was started: nothing was applied. Queue the run again.", j.r.self())}
+		return res, false, failure{run.NotStarted, core.Errorf(core.Unavailable, "%s was stopped before the engine of this apply was started: nothing was applied. Queue the run again.", j.r.self())}
 	}
 	if j.r.free() < minFree/2 {
 		return res, false, failure{"no-space", core.Errorf(core.NoSpace, "The disk of this apply's worker is full: nothing was applied, since its state could not have been written. Free space there and queue the run again.")}

@@ -317,7 +317,7 @@ func (r *Runner) recoverOne(ctx context.Context, l run.Lost) error {
 	}
 	if !begun {
 		return stale(r.Control.FinishApply(ctx, &End{Phase: l.Phase.ID, Run: l.RunID, Epoch: l.Phase.Epoch, Before: l.State, Out: run.Applied{Outcome: run.Failed,
-			Failure: run.Failure{Code: "not-started", Text: r.self() + " stopped before the engine of this apply was started: nothing was applied. Queue the run again."}}}))
+			Failure: run.Failure{Code: run.NotStarted, Text: r.self() + " stopped before the engine of this apply was started: nothing was applied. Queue the run again."}}}))
 	}
 	raw, exit, err := r.Exec.Salvage(area)
 	if err != nil {

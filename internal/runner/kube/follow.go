@@ -85,12 +85,12 @@ func (f *follower) look(ctx context.Context) (done bool) {
 		ok, done := f.withdraw(ctx)
 		return done || ok && f.told(ctx, f.Control.PlanLost(ctx, run.Lost{Phase: f.t.phase, RunID: f.t.run}))
 	case err == nil && s.job == nil:
-		return f.giveUp(ctx, run.Failed, run.Failure{Code: "not-started", Text: "Its Job was not in the cluster any more, and no pod had begun it."})
+		return f.giveUp(ctx, run.Failed, run.Failure{Code: run.NotStarted, Text: "Its Job was not in the cluster any more, and no pod had begun it."})
 	case err == nil && !f.made:
 		f.make(ctx) // the Job is there; its Secret may not be
 	case err == nil && (s.finished() || s.over()):
 		if f.ended++; f.ended > 1 {
-			return f.giveUp(ctx, run.Failed, run.Failure{Code: "not-started", Text: "The pod ended before it had begun: " + s.why() + "."})
+			return f.giveUp(ctx, run.Failed, run.Failure{Code: run.NotStarted, Text: "The pod ended before it had begun: " + s.why() + "."})
 		}
 		return false
 	}
@@ -99,7 +99,7 @@ func (f *follower) look(ctx context.Context) (done bool) {
 		if s.job != nil {
 			why = s.why()
 		}
-		return f.giveUp(ctx, run.Failed, run.Failure{Code: "not-started", Text: fmt.Sprintf("No pod has begun it within %s: %s.", f.Options.StartWithin, why)})
+		return f.giveUp(ctx, run.Failed, run.Failure{Code: run.NotStarted, Text: fmt.Sprintf("No pod has begun it within %s: %s.", f.Options.StartWithin, why)})
 	}
 	return false
 }
