@@ -74,11 +74,12 @@ type Runner struct {
 
 // How often a worker looks without being hinted at, renews its lease, and at
 // what silence of the database it stops its engine: well before the lease is
-// over for everybody else.
+// over for everybody else, but not while half of it is. A silence that long may
+// begin right before a renewal and end right after a look.
 var (
-	pollEvery  = min(time.Second, run.LeaseTTL/9)
-	renewEvery = run.LeaseTTL * 2 / 9 // 10 s
-	fenceAfter = run.LeaseTTL * 2 / 3 // 30 s
+	pollEvery  = min(time.Second, run.LeaseTTL/18)
+	renewEvery = run.LeaseTTL / 12      // 3.75 s
+	fenceAfter = run.LeaseTTL * 13 / 18 // 32.5 s
 )
 
 func (r *Runner) init() {
