@@ -118,7 +118,7 @@ func usersPage(us []account.AdminUser, total int64, p jsonapi.Page, q url.Values
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = siteTabs("users").Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = ui.SiteTabs("users").Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -416,7 +416,7 @@ func userPage(u account.AdminUser, f, del ui.Form) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 27, "<section class=\"card\"><dl class=\"facts\"><dt>Id</dt><dd class=\"mono\">")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 27, "<section class=\"card\"><dl class=\"facts\"><dt>ID</dt><dd class=\"mono\">")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -562,7 +562,7 @@ func userPage(u account.AdminUser, f, del ui.Form) templ.Component {
 			}
 			return nil
 		})
-		templ_7745c5c3_Err = ui.Page(userLabel(u)+" · Users", ui.Crumb{Name: "Users", Href: "/site/users"}, ui.Crumb{Name: userLabel(u), Href: userPath(u.ID, "")}).Render(templ.WithChildren(ctx, templ_7745c5c3_Var13), templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = ui.Page(userLabel(u)+" · Users", ui.SiteCrumb(), ui.Crumb{Name: "Users", Href: "/site/users"}, ui.Crumb{Name: userLabel(u), Href: userPath(u.ID, "")}).Render(templ.WithChildren(ctx, templ_7745c5c3_Var13), templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

@@ -279,7 +279,7 @@ func TestMapAndUsage(t *testing.T) {
 	p.until("the failure", `document.querySelector("#failed")?.innerText.includes("dns")`)
 	p.says("Waiting for someone to confirm")
 	p.press("Usage")
-	p.says("0 applied, 1 failed, 0 others, 1 going on")
+	p.says("0 applied, 1 failed, 0 ended otherwise, 1 going on")
 	p.shot("usage")
 	for _, path := range []string{"/app/organizations/acme/map", "/app/organizations/acme/usage"} {
 		p.visit(path)

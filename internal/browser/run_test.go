@@ -115,6 +115,7 @@ func TestABigPlanOnThePages(t *testing.T) {
 	p.fill("#f-q", "service[7] item[42]")
 	p.until("the one change", "document.querySelectorAll('#change-list .change').length === 1")
 	p.says("1 of 2001 changes.")
+	p.until("its address", "location.pathname + location.search === "+quote(path+"?q=service%5B7%5D+item%5B42%5D"))
 	p.eval("(() => { const q = document.querySelector('#f-q'); q.value = ''; q.dispatchEvent(new Event('input', {bubbles: true})); document.querySelector('[name=flat]').click() })()")
 	p.until("each by itself", "document.querySelectorAll('#change-list .change').length === 100")
 	for n := 200; n <= 400; n += 100 {

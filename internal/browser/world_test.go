@@ -58,6 +58,7 @@ func newWorld(t *testing.T, say func(string) string) *world {
 	w.ann.Org(t, "acme")
 	w.s.User(t, "bob")
 
+	w.form("/app/account/subscriptions", "organization", "acme", "triggers", "run:errored", "cadence", "immediate")
 	shop := w.runs()
 	w.people()
 	w.around(shop)
@@ -193,6 +194,7 @@ func (w *world) people() {
 	ann.Do(t, "POST", "/api/v2/agent-pools/"+w.id["pool"]+"/authentication-tokens", servertest.Doc("authentication-tokens", map[string]any{"description": w.say("rack 4")})).Want(t, 201)
 	agents := ann.Do(t, "POST", "/api/v2/agent-pools/"+w.id["pool"]+"/authentication-tokens", servertest.Doc("authentication-tokens", map[string]any{"description": "rack 5"})).Want(t, 201)
 	(&servertest.Client{Server: w.s, Token: agents.One(t).Str("token")}).Do(t, "POST", "/api/agent/v1/register", map[string]any{"name": w.line("rack-5"), "version": "1"}).Want(t, 200)
+	ann.Do(t, "POST", "/api/v2/organizations/acme/scim-tokens", servertest.Doc("scim-tokens", map[string]any{"description": w.short("Staff directory")})).Want(t, 201)
 	ann.Do(t, "POST", "/api/v2/users/"+ann.ID+"/authentication-tokens", servertest.Doc("authentication-tokens", map[string]any{"description": w.say("laptop")})).Want(t, 201)
 	w.s.As("").Do(t, "POST", "/signin", url.Values{"login": {"ann"}, "password": {servertest.Password}}, "User-Agent", w.line("A browser")).Want(t, 303)
 	// They are never open: a freeze would stop what the world does.
@@ -418,7 +420,7 @@ func (w *world) sights() []sight {
 		{"vcs-connection", org + "/vcs/" + w.id["client"], ""},
 		{"ssh-keys", org + "/ssh-keys", ""},
 		{"organization-tokens", org + "/tokens", "its token has no description"},
-		{"organization-directory", org + "/directory", "names of teams and users take no markup"},
+		{"organization-directory", org + "/directory", ""},
 		{"organization-engines", org + "/engine", "it shows versions"},
 		{"organization-guard", org + "/guard", ""},
 		{"organization-settings", org + "/settings", ""},
@@ -478,6 +480,7 @@ func (w *world) siteSights() []sight {
 		{"site-sso", "/site/sso", ""},
 		{"site-sso-saml", "/site/sso-saml", "nobody has set it up"},
 		{"site-sso-provider", "/site/sso/" + w.id["provider"], ""},
+		{"site-sso-saml-provider", "/site/sso/" + w.id["saml"], ""},
 	}
 }
 

@@ -224,7 +224,7 @@ func (s *Service) cancel(ctx context.Context, w workspace.Workspace, why string,
 	if n == 0 {
 		return "No run had to be canceled.", "", nil
 	}
-	return "Canceled " + plural(n, "run", "runs") + ".", "", nil
+	return "Canceled " + ui.Count(n, "run", "runs") + ".", "", nil
 }
 
 // A bulk is what became of all of them.

@@ -23,7 +23,7 @@ type owner struct {
 	path  string
 	what  string
 	run   func(run core.ID) string // the page of a run; empty if that cannot be told
-	frame func(title string) templ.Component
+	frame func(title string, below ...ui.Crumb) templ.Component
 }
 
 func (p owner) to(below ...string) string {
@@ -71,7 +71,9 @@ func workspaceOwner(ctx context.Context, tx *db.Tx, r *http.Request) (p owner, e
 	w := vs[0]
 	p.path, p.what = ui.WorkspacePath(w.OrgName, w.Name, "notifications"), "this workspace"
 	p.run = func(id core.ID) string { return ui.WorkspacePath(w.OrgName, w.Name, "runs", string(id)) }
-	p.frame = func(title string) templ.Component { return workspace.Frame(w.Workspace, w.Can, "notifications", title) }
+	p.frame = func(title string, below ...ui.Crumb) templ.Component {
+		return workspace.Frame(w.Workspace, w.Can, "notifications", title, below...)
+	}
 	return p, nil
 }
 
@@ -94,8 +96,9 @@ func projectOwner(ctx context.Context, tx *db.Tx, r *http.Request) (p owner, err
 	at := ui.OrgPath(prj.OrgName, "projects", string(prj.ID))
 	p.path, p.what = at+"/notifications", "all workspaces of the project"
 	p.run = func(core.ID) string { return "" }
-	p.frame = func(title string) templ.Component {
-		return ui.OrgFrame(prj.OrgName, can, "projects", title, ui.Crumb{Name: prj.Name, Href: at}, ui.Crumb{Name: "Notifications", Href: p.path})
+	p.frame = func(title string, below ...ui.Crumb) templ.Component {
+		way := append([]ui.Crumb{{Name: prj.Name, Href: at}, {Name: "Notifications", Href: p.path}}, below...)
+		return ui.OrgFrame(prj.OrgName, can, "projects", title, way...)
 	}
 	return p, nil
 }

@@ -53,8 +53,9 @@ type overview struct {
 	Base    string // of the server
 	Current *View
 	Recent  []View
-	State   *tfdata.State // of the current state, if the reader may read outputs
-	Asked   string        // why a plan that is queued here needs a code, or empty
+	State   *tfdata.State      // of the current state, if the reader may read outputs
+	Project *workspace.Project // if the reader may see it
+	Asked   string             // why a plan that is queued here needs a code, or empty
 
 	Queue, Lock ui.Form
 }
@@ -76,6 +77,15 @@ func (s *Service) overviewPage(r *http.Request, queue, lock ui.Form, code int) (
 		}
 		if err == nil && o.queues() {
 			o.Asked, err = s.askedBeforePlan(ctx, tx, o.Workspace)
+		}
+		if err != nil {
+			return err
+		}
+		p, err := workspace.GetProject(ctx, tx, w.ProjectID, 0)
+		if err == nil {
+			o.Project = &p
+		} else if k := core.KindOf(err); k == core.NotFound || k == core.Denied {
+			return nil // the workspace is all of it that the reader may see
 		}
 		return err
 	}); err != nil {

@@ -73,7 +73,7 @@ func runsPage(l runList) templ.Component {
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
-				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 3, "\" hx-target=\"#runs\" hx-swap=\"outerHTML\" hx-push-url=\"true\" hx-trigger=\"input delay:250ms, change, submit\"><div class=\"field\"><label for=\"f-q\">Find a run</label> <input id=\"f-q\" name=\"q\" type=\"search\" value=\"")
+				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 3, "\" hx-target=\"#runs\" hx-swap=\"outerHTML\" hx-replace-url=\"true\" hx-trigger=\"input delay:250ms, change, submit\"><div class=\"field\"><label for=\"f-q\">Find a run</label> <input id=\"f-q\" name=\"q\" type=\"search\" value=\"")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}

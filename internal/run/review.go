@@ -404,7 +404,11 @@ func (s *Service) pageChanges(r *http.Request) (web.Answer, error) {
 	if d.Want.From > 0 {
 		return web.Show(changePiece(d, reviewOf(d.Summary.Changes, d.Want)))
 	}
-	return web.Show(changeList(d))
+	shown := d.path()
+	if d.Want.filtered() || d.Want.Module || d.Want.Flat {
+		shown += d.Want.query()
+	}
+	return web.Answer{Page: changeList(d), Shown: shown}, nil
 }
 
 // destroys is what a reader must have looked at before the run may go on from

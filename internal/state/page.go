@@ -164,13 +164,13 @@ func path(w workspace.View, below ...string) string {
 func pretty(v json.RawMessage) string {
 	var s string
 	if json.Unmarshal(v, &s) == nil {
-		return cut(s)
+		return s
 	}
 	var b bytes.Buffer
 	if json.Indent(&b, v, "", "  ") != nil {
-		return cut(string(v))
+		return string(v)
 	}
-	return cut(b.String())
+	return b.String()
 }
 
 // maxShown bounds a value on a page, in bytes.

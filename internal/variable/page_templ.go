@@ -390,7 +390,7 @@ func editPage(w workspace.View, v Variable, es []Event, f ui.Form) templ.Compone
 			}
 			return nil
 		})
-		templ_7745c5c3_Err = workspace.Frame(w.Workspace, w.Can, "variables", v.Key).Render(templ.WithChildren(ctx, templ_7745c5c3_Var8), templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = workspace.Frame(w.Workspace, w.Can, "variables", v.Key, ui.Crumb{Name: v.Key, Href: path(w, string(v.ID))}).Render(templ.WithChildren(ctx, templ_7745c5c3_Var8), templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

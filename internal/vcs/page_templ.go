@@ -623,7 +623,7 @@ func clientShow(v clientView) templ.Component {
 			}
 			return nil
 		})
-		templ_7745c5c3_Err = ui.OrgFrame(v.OrgName, v.Can, "vcs", nameOfClient(v.Client), ui.Crumb{Name: "Version control", Href: vcsPath(v.OrgName)}).Render(templ.WithChildren(ctx, templ_7745c5c3_Var11), templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = ui.OrgFrame(v.OrgName, v.Can, "vcs", nameOfClient(v.Client), ui.Crumb{Name: nameOfClient(v.Client), Href: vcsPath(v.OrgName, string(v.ID))}).Render(templ.WithChildren(ctx, templ_7745c5c3_Var11), templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

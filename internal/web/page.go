@@ -19,6 +19,7 @@ import (
 type Answer struct {
 	Page    templ.Component
 	Status  int    // of Page; 0 is 200
+	Shown   string // what the address bar says where a page that is open takes in Page
 	Goto    string // a local path; answered with 303
 	Away    string // an address elsewhere that the handler vouches for; answered with 303
 	FormTo  string // an origin to which the answer to Page's form may lead, besides our own
@@ -100,6 +101,9 @@ func (rt *Router) answer(w http.ResponseWriter, r *http.Request, a Answer) {
 	}
 	if a.FormTo != "" {
 		w.Header().Set("Content-Security-Policy", strings.Replace(contentPolicy, "form-action 'self'", "form-action 'self' "+a.FormTo, 1))
+	}
+	if a.Shown != "" {
+		w.Header().Set("HX-Replace-Url", a.Shown)
 	}
 	render(w, r, max(a.Status, http.StatusOK), a.Page)
 }

@@ -121,7 +121,7 @@ func customPage(v customView) templ.Component {
 			}
 			return nil
 		})
-		templ_7745c5c3_Err = ui.Page("Access of "+v.Team, ui.Crumb{Name: "Organizations", Href: "/app/organizations"}, ui.OrgCrumb(v.Place.org), ui.Crumb{Name: v.Place.name, Href: v.Place.path}, ui.Crumb{Name: "Access of " + v.Team, Href: v.Action}).Render(templ.WithChildren(ctx, templ_7745c5c3_Var2), templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = ui.Page("Access of "+v.Team, ui.Organizations(), ui.OrgCrumb(v.Place.org), ui.Crumb{Name: v.Place.name, Href: v.Place.path}, ui.Crumb{Name: "Access of " + v.Team, Href: v.Action}).Render(templ.WithChildren(ctx, templ_7745c5c3_Var2), templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

@@ -159,8 +159,9 @@ func GlassBanner(w Workspace) templ.Component {
 	})
 }
 
-// Frame is the page of a workspace around its content.
-func Frame(w Workspace, can core.Right, active, title string) templ.Component {
+// Frame is the page of a workspace around its content. below are steps below
+// the tab that active names.
+func Frame(w Workspace, can core.Right, active, title string, below ...ui.Crumb) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context
 		if templ_7745c5c3_CtxErr := ctx.Err(); templ_7745c5c3_CtxErr != nil {
@@ -207,7 +208,7 @@ func Frame(w Workspace, can core.Right, active, title string) templ.Component {
 			}
 			return nil
 		})
-		templ_7745c5c3_Err = ui.Page(title+" · "+w.Name, ui.Crumb{Name: "Organizations", Href: "/app/organizations"}, ui.OrgCrumb(w.OrgName), ui.Crumb{Name: w.Name, Href: ui.WorkspacePath(w.OrgName, w.Name)}).Render(templ.WithChildren(ctx, templ_7745c5c3_Var8), templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = ui.Page(title+" · "+w.Name, ui.WorkspaceWay(w.OrgName, w.Name, ui.WorkspaceSteps(w.OrgName, w.Name, active, can, below...)...)...).Render(templ.WithChildren(ctx, templ_7745c5c3_Var8), templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

@@ -43,6 +43,15 @@
       location.reload();
     }
   });
+  // What a filter does not ask for is not in its address either.
+  document.addEventListener("htmx:configRequest", (e) => {
+    if (e.detail.verb !== "get") return;
+    for (const [name, value] of [...e.detail.formData]) if (value === "") e.detail.formData.delete(name);
+  });
+  // A form about the list that is shown speaks of what is filtered now.
+  document.addEventListener("submit", (e) => {
+    for (const input of e.target.querySelectorAll?.("[data-here]") ?? []) input.value = location.search.slice(1);
+  });
   // A list does not move under someone who works in it.
   document.addEventListener("htmx:beforeRequest", (e) => {
     const polled = e.detail.elt.hasAttribute("data-poll");
@@ -55,12 +64,47 @@
     if (bar.scrollWidth > bar.clientWidth) bar.scrollLeft = tab.offsetLeft - bar.offsetLeft - 40;
   }
 
+  // Values that readers take elsewhere. Over plain HTTP a browser has no
+  // clipboard to offer, and copies what is selected.
+  function offerCopies(root) {
+    for (const b of root.querySelectorAll("[data-copy]")) b.hidden = false;
+  }
+  const said = document.createElement("div");
+  said.className = "hidden";
+  said.setAttribute("role", "status");
+  document.body.append(said);
+  async function copy(text) {
+    if (navigator.clipboard) return navigator.clipboard.writeText(text);
+    const area = document.createElement("textarea");
+    area.value = text;
+    area.className = "hidden";
+    document.body.append(area);
+    area.select();
+    const done = document.execCommand("copy");
+    area.remove();
+    if (!done) throw new Error("refused");
+  }
+  document.addEventListener("click", async (e) => {
+    const b = e.target.closest?.("[data-copy]");
+    if (!b) return;
+    let word = "Copied";
+    try { await copy(b.dataset.copy); } catch { word = "Not copied"; }
+    b.focus();
+    said.textContent = word;
+    b.firstChild.data = word;
+    setTimeout(() => { b.firstChild.data = "Copy"; said.textContent = ""; }, 1600);
+  });
+
   // One box marks all boxes of its name in the table.
   function offerAll(root) {
     for (const all of root.querySelectorAll("[data-all]")) all.hidden = false;
   }
   offerAll(document);
-  document.addEventListener("htmx:afterSettle", () => offerAll(document));
+  offerCopies(document);
+  document.addEventListener("htmx:afterSettle", () => {
+    offerAll(document);
+    offerCopies(document);
+  });
   document.addEventListener("change", (e) => {
     const all = e.target.closest("[data-all]");
     if (!all) return;
@@ -87,6 +131,7 @@
     }
     old.replaceWith(fresh);
     if (window.htmx) window.htmx.process(fresh);
+    offerCopies(fresh);
     if (focus) {
       const to = document.getElementById(focus.id);
       if (to) {
