@@ -167,7 +167,7 @@ func (u *usage) storage(ctx context.Context, tx *db.Tx) error {
 func minutes(d time.Duration) string {
 	switch {
 	case d == 0:
-		return "0 min"
+		return "none"
 	case d < time.Minute:
 		return fmt.Sprintf("%.1f s", d.Seconds())
 	case d < 10*time.Hour:

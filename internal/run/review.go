@@ -365,7 +365,11 @@ func (g group) words() string {
 		out = num(len(g.Changes)) + " × data." + c.Type
 	}
 	if c.Kind == tfdata.KindCreate || c.Kind == tfdata.KindDelete {
-		return out + "." + c.Name
+		out += "." + c.Name
+		if c.Module != "" && !slices.ContainsFunc(g.Changes, func(o tfdata.Change) bool { return o.Module != c.Module }) {
+			out += " in " + c.Module
+		}
+		return out
 	}
 	var paths []string
 	for _, a := range c.Attributes {
