@@ -82,9 +82,9 @@ func compareCard(w workspace.View, v Version, c comparison, before, after Versio
 					return templ_7745c5c3_Err
 				}
 				var templ_7745c5c3_Var4 string
-				templ_7745c5c3_Var4, templ_7745c5c3_Err = templ.JoinStringErrs("Serial " + strconv.FormatInt(x.Serial, 10) + ", " + x.CreatedAt.UTC().Format("2006-01-02 15:04"))
+				templ_7745c5c3_Var4, templ_7745c5c3_Err = templ.JoinStringErrs("Serial " + strconv.FormatInt(x.Serial, 10) + ", " + x.CreatedAt.UTC().Format("2006-01-02 15:04 UTC"))
 				if templ_7745c5c3_Err != nil {
-					return templ.Error{Err: templ_7745c5c3_Err, FileName: `internal/state/page_diff.templ`, Line: 18, Col: 228}
+					return templ.Error{Err: templ_7745c5c3_Err, FileName: `internal/state/page_diff.templ`, Line: 18, Col: 232}
 				}
 				_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var4))
 				if templ_7745c5c3_Err != nil {
