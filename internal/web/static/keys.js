@@ -22,7 +22,7 @@
   }
 
   const writes = (e) => e.matches?.("input:not([type=checkbox], [type=radio]), textarea, select, [contenteditable]");
-  let went = 0; // when g was pressed
+  let went = -Infinity; // when g was pressed, after the page began
 
   // The change before or after the one that has the focus.
   function step(by) {
@@ -39,7 +39,7 @@
   document.addEventListener("keydown", (e) => {
     if (!on || e.defaultPrevented || e.ctrlKey || e.metaKey || e.altKey || e.isComposing || writes(e.target) || list.open) return;
     if (e.timeStamp - went < 1500) {
-      went = 0;
+      went = -Infinity;
       const link = /^[a-z]$/.test(e.key) && document.querySelector(`a[data-key="${e.key}"]`);
       if (link) {
         e.preventDefault();
