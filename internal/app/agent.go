@@ -37,6 +37,7 @@ type agentConfig struct {
 	Single                                           bool
 	Grace                                            time.Duration
 	Limits                                           executor.Limits // of every phase
+	RunNetwork                                       string          // guarded, host or none
 	ProviderKeep                                     time.Duration
 	ClaimFile                                        string // of the token of one claim
 	Kube                                             kube.Options
@@ -71,6 +72,10 @@ func parseAgent(args []string, env func(string) string, out io.Writer) (*agentCo
 	for _, s := range settings() {
 		if !strings.HasPrefix(s.name, "run-") && s.name != "provider-keep" {
 			continue
+		}
+		if s.name == "run-network" {
+			// The machine is there for runs, and often has a role of the cloud for them.
+			s.def = networkHost
 		}
 		_ = s.set(limits, s.def)
 		fs.Var(limitFlag{s, limits, c.given}, s.name, s.help+" (default "+s.def+")")
@@ -108,7 +113,7 @@ func parseAgent(args []string, env func(string) string, out io.Writer) (*agentCo
 	if bad != nil {
 		return nil, bad
 	}
-	c.Limits, c.ProviderKeep = limits.Limits, limits.ProviderKeep
+	c.Limits, c.RunNetwork, c.ProviderKeep = limits.Limits, limits.RunNetwork, limits.ProviderKeep
 	for _, name := range forPods {
 		if f := fs.Lookup(name); f.Value.String() != f.DefValue {
 			c.given[name] = f.Value.String()
@@ -332,10 +337,11 @@ func (c *agentConfig) assemble() (r *runner.Runner, remote *runner.Remote, done 
 	if err != nil {
 		return fail(err)
 	}
-	exec, err := executor.New(executor.Config{DataDir: c.WorkDir, Sandbox: box, CABundle: bundle, Limits: c.Limits, ProviderDir: store.Unpacked()})
+	exec, err := executor.New(executor.Config{DataDir: c.WorkDir, Sandbox: box, CABundle: bundle, Limits: c.Limits, ProviderDir: store.Unpacked(), Guard: guardOf(c.RunNetwork, nil, nil)})
 	if err != nil {
 		return fail(err)
 	}
+	go tellNetwork(c.RunNetwork, exec, refusedToAgent)
 	catalog := executor.NewCatalog(executor.CatalogConfig{DataDir: c.WorkDir, EnginePath: c.EnginePath, Mirror: c.EngineMirror})
 	if err := catalog.CheckPath(context.Background()); err != nil {
 		return fail(UsageError{fmt.Sprintf("setting engine-path: %q is not possible; allowed: the path of a terraform or tofu binary that runs here", c.EnginePath)})

@@ -457,6 +457,9 @@ func (s *Server) serve(ctx context.Context, ready func(*Server)) error {
 		log = slog.Warn
 	}
 	log("sandbox of runs: "+s.exec.Sandbox().Name(), "note", s.exec.Sandbox().Note())
+	if s.cfg.Runners > 0 {
+		go tellNetwork(s.cfg.RunNetwork, s.exec, refusedToServer)
+	}
 	ready(s)
 	go settle(ctx)
 

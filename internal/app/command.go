@@ -187,6 +187,9 @@ func DoctorCommand(ctx context.Context, args []string, out io.Writer) error {
 		warn("sandbox", sb.Note()+" Install bubblewrap.")
 	} else {
 		say(true, "sandbox", sb.Name()+": "+sb.Note())
+		if c.Runners > 0 {
+			checkNetwork(c.RunNetwork, sb.TryGuard(""), say, warn)
+		}
 	}
 	checkEngines(ctx, executor.NewCatalog(executor.CatalogConfig{DataDir: c.DataDir, EnginePath: c.EnginePath, Mirror: c.EngineMirror}), say, warn)
 	if bad > 0 {

@@ -40,6 +40,7 @@ type Config struct {
 	EngineMirror  string
 	Sandbox       string
 	Limits        executor.Limits // of every phase of a run
+	RunNetwork    string          // guarded, host or none
 	ShutdownGrace time.Duration
 	IPRanges      []string
 	OutboundAllow []netip.Prefix // private networks that may be called for users
@@ -192,11 +193,11 @@ func settings() []setting {
 			}
 			return nil
 		}},
-		{"run-network", "host", "what runs reach: the networks of this host, or nothing", func(c *Config, v string) error {
-			if v != "host" && v != "none" {
-				return errors.New("allowed: host, none")
+		{"run-network", networkGuarded, "what runs reach: all but the server's own services and the metadata of clouds, the networks of this host, or nothing (guarded, host, none)", func(c *Config, v string) error {
+			if v != networkGuarded && v != networkHost && v != networkNone {
+				return errors.New("allowed: guarded, host, none")
 			}
-			c.Limits.NoNetwork = v == "none"
+			c.RunNetwork, c.Limits.NoNetwork = v, v == networkNone
 			return nil
 		}},
 		{"shutdown-grace", "2m", "how long running phases may finish on SIGTERM", func(c *Config, v string) (err error) {

@@ -40,8 +40,24 @@ func (s *Server) examine(ctx context.Context) (out []admin.Check) {
 	} else {
 		say(true, "sandbox", sb.Name()+": "+sb.Note())
 	}
+	if s.cfg.Runners > 0 {
+		_, why := s.exec.Guarded()
+		checkNetwork(s.cfg.RunNetwork, why, say, warn)
+	}
 	checkEngines(ctx, s.catalog, say, warn)
 	return out
+}
+
+// checkNetwork says what runs reach; why is what keeps a guard from working.
+func checkNetwork(network string, why error, say func(bool, string, string), warn func(string, string)) {
+	switch {
+	case network != networkGuarded:
+		say(true, "run-network", network+", as it was set")
+	case why != nil:
+		warn("run-network", "not guarded here, so runs reach "+refusedToServer+": "+why.Error())
+	default:
+		say(true, "run-network", "guarded: runs do not reach "+refusedToServer)
+	}
 }
 
 func checkEngines(ctx context.Context, catalog *executor.Catalog, say func(bool, string, string), warn func(string, string)) {

@@ -83,7 +83,8 @@ func (s *Server) openExecutor(ctx context.Context) error {
 			return err
 		}
 	}
-	if s.exec, err = executor.New(executor.Config{DataDir: s.cfg.DataDir, Sandbox: box, CABundle: bundle, Limits: s.cfg.Limits, ProviderDir: s.store.Unpacked()}); err != nil {
+	if s.exec, err = executor.New(executor.Config{DataDir: s.cfg.DataDir, Sandbox: box, CABundle: bundle, Limits: s.cfg.Limits, ProviderDir: s.store.Unpacked(),
+		Guard: guardOf(s.cfg.RunNetwork, s.ownPorts(), s.cfg.behind())}); err != nil {
 		return err
 	}
 	s.catalog = executor.NewCatalog(executor.CatalogConfig{DataDir: s.cfg.DataDir, EnginePath: s.cfg.EnginePath, Mirror: s.cfg.EngineMirror})

@@ -9,6 +9,7 @@ package executor
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -27,6 +28,9 @@ type Config struct {
 	Limits   Limits // of every phase
 	// ProviderDir holds unpacked providers that every run may read, "" for none.
 	ProviderDir string
+	// Guard, if set, is asked before each phase where its connections may not go.
+	// Where the kernel or the sandbox cannot guard them, nothing does: see Guarded.
+	Guard func() Guard
 }
 
 // Executor starts engines. It may be used from many goroutines, one phase of
@@ -34,7 +38,9 @@ type Config struct {
 type Executor struct {
 	cfg     Config
 	wrapper string // what tfexec takes for the engine
-	schemas sync.Mutex
+
+	unguarded func() error // why connections are not guarded; nil if they are
+	schemas   sync.Mutex
 }
 
 // New prepares DataDir/engines for use.
@@ -63,7 +69,16 @@ func New(cfg Config) (*Executor, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Executor{cfg: cfg, wrapper: w}, nil
+	x := &Executor{cfg: cfg, wrapper: w, unguarded: func() error { return errors.New("it was not asked for") }}
+	if cfg.Guard != nil {
+		program := ""
+		if len(supervisor) > 0 && filepath.Base(w) != wrapperName {
+			program = w
+		}
+		// Who asks first waits for the answer; the start does not.
+		x.unguarded = sync.OnceValue(func() error { return cfg.Sandbox.TryGuard(program) })
+	}
+	return x, nil
 }
 
 // Sandbox returns the isolation in force.

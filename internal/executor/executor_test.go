@@ -19,6 +19,9 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "sandbox-exec" {
 		os.Exit(seal.Main(os.Args[2:]))
 	}
+	if len(os.Args) > 1 && os.Args[1] == hostileArg || strings.HasPrefix(filepath.Base(os.Args[0]), hostileProvider) {
+		os.Exit(hostile(os.Args[1:]))
+	}
 	os.Exit(m.Run())
 }
 

@@ -45,6 +45,7 @@ type outcome struct {
 	canceled, killed bool
 	err              error                 // of the engine or of starting it; nil for exit 0 and for 2 of plan
 	limit            string                // the limit that ended it
+	refused          string                // addresses that it was kept from, with commas between
 	why              func(string) []string // more about a failed init
 }
 
@@ -56,7 +57,12 @@ func (x *Executor) do(ctx context.Context, c call) (outcome, error) {
 	if err != nil {
 		return outcome{exit: -1}, fmt.Errorf("prepare phase: %w", err)
 	}
-	args, err := x.cfg.Sandbox.arguments(x.view(&c, mark))
+	v := x.view(&c, mark)
+	args, err := x.cfg.Sandbox.arguments(v)
+	if err != nil {
+		return outcome{exit: -1}, err
+	}
+	guard, err := x.guardText(v)
 	if err != nil {
 		return outcome{exit: -1}, err
 	}
@@ -76,6 +82,9 @@ func (x *Executor) do(ctx context.Context, c call) (outcome, error) {
 		"INTERLOCK_VERSION": string(version), "INTERLOCK_BWRAP": x.cfg.Sandbox.bwrap, "INTERLOCK_SELF": x.cfg.Sandbox.self,
 		seal.CopiesVar: strings.Join(x.cfg.Sandbox.copies, string(filepath.ListSeparator)),
 		"GOMAXPROCS":   "1", // of the supervisor, which waits and starts sooner with one
+	}
+	if guard != "" {
+		env[seal.GuardVar] = guard
 	}
 	if s.Lease != "" {
 		env[seal.LeaseVar] = s.Lease
@@ -107,9 +116,17 @@ func (x *Executor) do(ctx context.Context, c call) (outcome, error) {
 	}
 	done := make(chan error, 1)
 	go func() {
-		// The kernel kills the engine when the thread that started it ends.
+		// The kernel kills the engine when the thread that started it ends. What is
+		// laid on the thread stays, so it is not used again.
 		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
+		if err := x.cfg.Sandbox.scope(func(k, v string) { env[k] = v }); err != nil {
+			done <- err
+			return
+		}
+		if err := tf.SetEnv(env); err != nil {
+			done <- err
+			return
+		}
 		// Never canceled: tfexec would signal the sandbox, not the engine.
 		done <- c.run(context.WithoutCancel(ctx), tf)
 	}()
@@ -122,6 +139,9 @@ func (x *Executor) do(ctx context.Context, c call) (outcome, error) {
 	}
 	if b, err := os.ReadFile(filepath.Join(dir, seal.LimitFile)); err == nil && out.err != nil {
 		out.limit = "The run was ended because " + string(b) + "."
+	}
+	if b, err := os.ReadFile(filepath.Join(dir, seal.RefusedFile)); err == nil {
+		out.refused = string(b)
 	}
 	return out, os.RemoveAll(dir)
 }

@@ -280,5 +280,9 @@ func (o outcome) failed(s *Spec, what string) error {
 	if o.exit < 0 {
 		return core.Wrap(errors.New(string(newRedactor(s.Secrets).mask([]byte(o.err.Error())))), core.Invalid, fmt.Sprintf("%s %s ended without an exit status", s.Engine.Product, what))
 	}
-	return core.Errorf(core.Invalid, "%s %s failed with exit status %d; the log says why", s.Engine.Product, what, o.exit)
+	text := fmt.Sprintf("%s %s failed with exit status %d; the log says why", s.Engine.Product, what, o.exit)
+	if o.refused != "" {
+		text += fmt.Sprintf(" (connections to %s were refused, see the setting run-network)", o.refused)
+	}
+	return core.Errorf(core.Invalid, "%s", text)
 }

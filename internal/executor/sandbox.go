@@ -25,6 +25,7 @@ type Sandbox struct {
 	base       []string // bwrap's arguments that are the same for every run
 	copies     []string // the host's files of which a run sees a copy
 	self       string   // this program, to supervise runs
+	setuid     bool     // bwrap is, and must be started with the right to become root
 }
 
 // Name is bwrap, landlock or none.
@@ -121,7 +122,8 @@ func detectBwrap(self string) (Sandbox, error) {
 		base := slices.Concat(user, common, fs)
 		err := try(path, slices.Concat(base, []string{"--proc", "/proc", "--dev", "/dev", "--remount-ro", "/", "--", "true"}), copies)
 		if err == nil {
-			return Sandbox{name: "bwrap", bwrap: path, base: base, copies: copies, self: self, note: "Runs are isolated by bubblewrap: they see the system's programs, " +
+			fi, err := os.Stat(path)
+			return Sandbox{name: "bwrap", bwrap: path, base: base, copies: copies, self: self, setuid: err != nil || fi.Mode()&os.ModeSetuid != 0, note: "Runs are isolated by bubblewrap: they see the system's programs, " +
 				"their own area and the network, and no other process or file of this machine."}, nil
 		}
 		if first == nil {

@@ -22,8 +22,10 @@ if [ -z "$INTERLOCK_SPLIT" ]; then exec 2>&1; fi
 exec "$INTERLOCK_SELF" sandbox-exec "$@"
 `
 
+const wrapperName = "run.sh"
+
 func installWrapper(dir string) (string, error) {
-	name := filepath.Join(dir, "run.sh")
+	name := filepath.Join(dir, wrapperName)
 	if b, err := os.ReadFile(name); err == nil && string(b) == wrapperText {
 		return name, nil
 	}

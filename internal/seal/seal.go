@@ -44,6 +44,9 @@ const sealedArg = "--sealed"
 // restrictions are laid on a second stage, so that the run cannot signal the
 // first. The answer is the exit status.
 func Main(args []string) int {
+	if len(args) > 0 && args[0] == TryGuard {
+		return tryGuard()
+	}
 	code, err := sandboxExec(args)
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "sandbox: %v\n", err)
@@ -57,14 +60,6 @@ func sandboxExec(args []string) (int, error) {
 		cmd, err := bwrapCommand(bwrap, args)
 		if err != nil {
 			return 0, err
-		}
-		// The namespaces do not keep a run from the sockets that have a name but no
-		// file, which belong to the network's. Older kernels cannot forbid them.
-		// A bwrap that is installed setuid would lose its powers by it.
-		if fi, err := os.Stat(bwrap); err == nil && fi.Mode()&os.ModeSetuid == 0 {
-			if err := landlock.V6.BestEffort().RestrictScoped(); err != nil {
-				return 0, fmt.Errorf("restrict sockets: %w", err)
-			}
 		}
 		return supervise(cmd)
 	}
@@ -221,7 +216,7 @@ func supervise(cmd *exec.Cmd) (int, error) {
 	// kernels that share the processor between sessions leave us our part of it
 	// however many processes the run makes.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL, Setsid: true}
-	if err := cmd.Start(); err != nil {
+	if err := startGuarded(cmd); err != nil {
 		return 0, err
 	}
 	putFirst()
@@ -256,6 +251,27 @@ func supervise(cmd *exec.Cmd) (int, error) {
 		return exit.ExitCode(), nil
 	}
 	return 0, err
+}
+
+// startGuarded starts cmd with its network guarded, if that is wanted. The
+// filter stays on this thread, which starts nothing else.
+func startGuarded(cmd *exec.Cmd) error {
+	g, err := readGuard()
+	if err != nil {
+		return err
+	}
+	if g == nil {
+		return cmd.Start()
+	}
+	fd, err := installFilter()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	go newWarden(fd, g).serve()
+	return nil
 }
 
 // putFirst gives this process the processor before the run that it watches, as
