@@ -173,7 +173,7 @@ func hostileOps() map[string]func([]string) error {
 			if err := os.MkdirAll("mnt", 0o700); err != nil {
 				return err
 			}
-			cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUSER | unix.CLONE_NEWNS}
+			cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUSER | unix.CLONE_NEWNS, AmbientCaps: []uintptr{unix.CAP_SYS_ADMIN}}
 			out, err := cmd.Output()
 			if errno, ok := errors.AsType[unix.Errno](err); ok {
 				return errno

@@ -145,6 +145,7 @@ func (v *victim) attempts() []attempt {
 	readonly := ends{"EROFS": mounts}
 	notThere, notTheirs := ends{"ESRCH": pids}, ends{"EPERM": lock}
 	refused := ends{"EACCES": filter}
+	gone := ends{"ENOENT": pids}
 	powerless := ends{"EPERM": kernel + " (no capabilities)"}
 	var out []attempt
 	add := func(name string, harmless bool, bwrap, landlock ends, op string, args ...string) {
@@ -162,19 +163,20 @@ func (v *victim) attempts() []attempt {
 	add("write to /usr", false, readonly, denied, "create", "/usr/interlock-probe")
 	add("write to /etc", false, readonly, denied, "create", "/etc/interlock-probe")
 	add("write to /", false, readonly, denied, "create", "/interlock-probe")
-	add("overwrite the engine", false, ends{"EROFS": mounts, "ENOENT": mounts}, denied, "create", v.w.eng.Path+"-probe")
-	add("overwrite the supervisor", true, unseen, denied, "write", v.wrapper)
+	add("put a file beside the engine", false, ends{"EROFS": mounts, "ENOENT": mounts}, denied, "create", v.w.eng.Path+"-probe")
+	add("put a file beside the supervisor", true, unseen, denied, "create", v.wrapper+"-probe")
 	add("overwrite a cached provider", true, readonly, denied, "write", v.provider)
 	add("put a file beside the plan", true, readonly, denied, "create", v.w.area.path("in", "probe"))
 	add("hard link to a system file", true, ends{"EXDEV": mounts, "EROFS": mounts}, ends{"EXDEV": lock}, "link", "/usr/bin/env")
 	add("hard link to the database", true, unseen, ends{"EXDEV": lock, "EACCES": lock}, "link", v.db)
-	add("set the kernel's core pattern", true, ends{"EROFS": mounts, "EACCES": kernel + " (not root of the machine)"}, denied, "write", "/proc/sys/kernel/core_pattern")
-	add("open the machine's memory", true, unseen, denied, "read", "/dev/mem")
+	add("set the kernel's core pattern", true, readonly, denied, "write", "/proc/sys/kernel/core_pattern")
+	add("pull the kernel's levers", true, readonly, denied, "write", "/proc/sysrq-trigger")
+	add("read the kernel's memory", true, powerless, powerless, "read", "/proc/kcore")
 	// Processes.
 	add("read /proc/1/environ", false, ends{"another process's": pids}, denied, "find", "/proc/1/environ", hostileSecret)
-	add("read another process's environment", true, unseen, denied, "find", "/proc/"+pid+"/environ", hostileSecret)
-	add("read the server's environment", true, unseen, denied, "read", "/proc/"+me+"/environ")
-	add("see the server's files", true, unseen, denied, "list", "/proc/"+me+"/root")
+	add("read another process's environment", true, gone, denied, "find", "/proc/"+pid+"/environ", hostileSecret)
+	add("read the server's environment", true, gone, denied, "read", "/proc/"+me+"/environ")
+	add("see the server's files", true, gone, denied, "list", "/proc/"+me+"/root")
 	add("kill -0 the server", true, notThere, notTheirs, "kill", me, "0")
 	add("kill -9 another process", false, notThere, notTheirs, "kill", pid, "9")
 	add("kill -9 the first process", false, ends{"ignored": pids}, notTheirs, "kill", "1", "9")
@@ -183,8 +185,7 @@ func (v *victim) attempts() []attempt {
 	add("take another process's open file", true, notThere, notTheirs, "steal", pid)
 	// Powers.
 	add("mount", false, powerless, powerless, "mount")
-	add("a user namespace, and mount in it", false, ends{"ENOSPC": users + " (no further one)", "EPERM": users + " (no further one)"},
-		ends{"in it: EPERM": lock, "EPERM": kernel + " (no user namespaces)", "EACCES": kernel + " (no user namespaces)"}, "unshare")
+	add("a user namespace, and mount in it", true, ends{"ENOSPC": users + " (no further one)"}, ends{"in it: EPERM": lock}, "unshare")
 	add("chroot", false, powerless, powerless, "chroot")
 	add("a setuid shell", false, ends{"no powers": kernel + " (no new privileges)"}, ends{"no powers": kernel + " (no new privileges)"}, "setuid")
 	add("type into the server's terminal", false, ends{"ENXIO": watcher + " (own session)", "ENOENT": mounts}, ends{"ENXIO": watcher + " (own session)"}, "tiocsti")
@@ -200,7 +201,7 @@ func (v *victim) attempts() []attempt {
 		add("the same at the machine's address", true, refused, refused, "connect", v.outside)
 	}
 	add("the same by a datagram socket", true, refused, refused, "dialudp", v.database)
-	add("the same with data in the first packet", true, ends{"EOPNOTSUPP": filter}, ends{"EOPNOTSUPP": filter}, "fastopen", v.database)
+	add("the same with data in the first packet", true, ends{"ENOTSUP": filter}, ends{"ENOTSUP": filter}, "fastopen", v.database)
 	add("the same by a race for the address", true, ends{errLost.Error(): filter}, ends{errLost.Error(): filter}, "race", v.database, v.open)
 	add("the same by a race for the socket", true, ends{errLost.Error(): filter}, ends{errLost.Error(): filter}, "swap", v.database)
 	add("metadata at 169.254.169.254", false, refused, refused, "connect", "169.254.169.254:80")

@@ -120,7 +120,7 @@ func detectBwrap(self string) (Sandbox, error) {
 	var first error
 	for _, user := range [][]string{{"--unshare-user", "--disable-userns"}, {"--unshare-user"}, {}} {
 		base := slices.Concat(user, common, fs)
-		err := try(path, slices.Concat(base, []string{"--proc", "/proc", "--dev", "/dev", "--remount-ro", "/", "--", "true"}), copies)
+		err := try(path, slices.Concat(base, bwrapLast(), []string{"--", "true"}), copies)
 		if err == nil {
 			fi, err := os.Stat(path)
 			return Sandbox{name: "bwrap", bwrap: path, base: base, copies: copies, self: self, setuid: err != nil || fi.Mode()&os.ModeSetuid != 0, note: "Runs are isolated by bubblewrap: they see the system's programs, " +
@@ -131,6 +131,13 @@ func detectBwrap(self string) (Sandbox, error) {
 		}
 	}
 	return Sandbox{}, first
+}
+
+// bwrapLast are the arguments after which nothing is mounted. bwrap itself leaves
+// /proc/sys writable for a server that runs as root, whose runs could have the
+// kernel start programs outside of every sandbox.
+func bwrapLast() []string {
+	return []string{"--proc", "/proc", "--remount-ro", "/proc", "--dev", "/dev", "--remount-ro", "/"}
 }
 
 // largestCopy is the size in bytes up to which a file is copied into a sandbox
@@ -271,7 +278,7 @@ func (s Sandbox) arguments(v view) ([]byte, error) {
 		args = append(args, "--setenv", k, val)
 	}
 	// These come last, so that nothing covers them.
-	args = append(args, "--proc", "/proc", "--dev", "/dev", "--remount-ro", "/", "--chdir", v.dir)
+	args = append(slices.Concat(args, bwrapLast()), "--chdir", v.dir)
 	return []byte(strings.Join(args, "\x00") + "\x00"), nil
 }
 
