@@ -6,8 +6,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
+
+	"interlock/internal/seal"
 )
 
 func command(b *testing.B, dir string, e Engine, args ...string) {
@@ -22,13 +27,22 @@ func command(b *testing.B, dir string, e Engine, args ...string) {
 // BenchmarkOverhead runs the bare engine and the executor in turn, so that
 // both meet the same load, and reports the medians of what the executor adds.
 func BenchmarkOverhead(b *testing.B) {
-	for _, level := range []string{"bwrap", "landlock", "none"} {
-		b.Run(level, func(b *testing.B) {
+	for _, name := range []string{"bwrap", "bwrap-guarded", "landlock", "landlock-guarded", "none"} {
+		b.Run(name, func(b *testing.B) {
+			level, guarded := strings.CutSuffix(name, "-guarded")
 			sb, err := DetectSandbox(level, "")
 			if err != nil {
 				b.Skip(err)
 			}
 			w := newWorld(b, sb)
+			if guarded {
+				if w.x, err = New(Config{DataDir: w.data, Sandbox: sb, Guard: func() Guard { return Guard{Ports: []uint16{5432}} }}); err != nil {
+					b.Fatal(err)
+				}
+				if ok, why := w.x.Guarded(); !ok {
+					b.Skip(why)
+				}
+			}
 			const config = `resource "terraform_data" "a" {}`
 			w.write("main.tf", config)
 			var barePlan, bareApply, plan, apply []float64
@@ -93,5 +107,69 @@ func BenchmarkSchemasCached(b *testing.B) {
 		if _, err := w.x.Schemas(context.Background(), w.spec()); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// BenchmarkGuard starts the supervisor with and without a guard in turn, and
+// reports what the guard adds to a phase that does nothing (the tenth of all,
+// which other work on the machine spoils least) and to one connection.
+func BenchmarkGuard(b *testing.B) {
+	for _, level := range []string{"bwrap", "landlock"} {
+		b.Run(level, func(b *testing.B) {
+			sb, err := DetectSandbox(level, "")
+			if err != nil {
+				b.Skip(err)
+			}
+			w := newWorld(b, sb)
+			if filepath.Base(w.x.wrapper) == wrapperName {
+				b.Skip("the supervisor is not in this program; see make build")
+			}
+			w.hostile()
+			program := filepath.Join(w.area.ConfigDir(), "hostile")
+			start := func(guard, engine string, args ...string) (time.Duration, string) {
+				dir, err := os.MkdirTemp(w.area.path("meta"), "bench-")
+				if err != nil {
+					b.Fatal(err)
+				}
+				v := view{engine: engine, ro: []string{w.area.ConfigDir()}, tmp: w.area.path("tmp"), dir: "/", env: map[string]string{"PATH": runPath}}
+				text, err := sb.arguments(v)
+				if err != nil {
+					b.Fatal(err)
+				}
+				if err := os.WriteFile(filepath.Join(dir, "args"), text, 0o600); err != nil {
+					b.Fatal(err)
+				}
+				cmd := exec.Command(w.x.wrapper, append([]string{"sandbox-exec"}, args...)...)
+				cmd.Env = []string{"INTERLOCK_DIR=" + dir, "INTERLOCK_ENGINE=" + sb.enginePath(engine), "INTERLOCK_BWRAP=" + sb.bwrap, "GOMAXPROCS=1",
+					seal.CopiesVar + "=" + strings.Join(sb.copies, string(filepath.ListSeparator)), seal.GuardVar + "=" + guard}
+				begin := time.Now()
+				out, err := cmd.Output()
+				if err != nil {
+					b.Fatal(err)
+				}
+				return time.Since(begin), strings.TrimSpace(string(out))
+			}
+			took := map[string][]float64{}
+			each := map[string][]float64{}
+			guards := map[string]string{"free": "", "guarded": `{"Ports":[5432],"Nets":["169.254.0.0/16"]}`}
+			for n := range b.N {
+				for name, guard := range guards {
+					d, _ := start(guard, "/bin/true")
+					took[name] = append(took[name], d.Seconds()*1000)
+					if n%10 == 0 {
+						_, out := start(guard, program, hostileArg, "many")
+						us, err := strconv.ParseFloat(out, 64)
+						if err != nil {
+							b.Fatal(out)
+						}
+						each[name] = append(each[name], us)
+					}
+				}
+			}
+			tenth := func(v []float64) float64 { slices.Sort(v); return v[len(v)/10] }
+			b.ReportMetric(tenth(took["free"]), "free-ms")
+			b.ReportMetric(tenth(took["guarded"])-tenth(took["free"]), "guard-ms-over")
+			b.ReportMetric(tenth(each["guarded"])-tenth(each["free"]), "connect-us-over")
+		})
 	}
 }

@@ -227,10 +227,23 @@ func hostileOps() map[string]func([]string) error {
 			return nil
 		},
 		"peaceful": peaceful,
-		"askudp":   func(a []string) error { return askUDP(a[0], false) },
-		"i386":     foreign,
-		"daemon":   func([]string) error { return leaveSleepers() },
-		"tiocsti":  terminal,
+		"many": func([]string) error { // microseconds of a connection that needs no answer
+			fd, err := open("127.0.0.1:9", unix.SOCK_DGRAM|unix.SOCK_NONBLOCK)
+			if err != nil {
+				return err
+			}
+			begin := time.Now()
+			for range 500 {
+				if err := unix.Connect(fd, sockaddr("127.0.0.1:9")); err != nil {
+					return err
+				}
+			}
+			return fmt.Errorf("%.1f", time.Since(begin).Seconds()*1e6/500)
+		},
+		"askudp":  func(a []string) error { return askUDP(a[0], false) },
+		"i386":    foreign,
+		"daemon":  func([]string) error { return leaveSleepers() },
+		"tiocsti": terminal,
 	}
 }
 
