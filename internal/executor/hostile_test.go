@@ -49,15 +49,15 @@ const (
 // victim is what a hostile configuration is after: a server with its files, its
 // process, its listeners, and a process that stands for another of this user.
 type victim struct {
-	w                          *world
-	db, key, secret, provider  string
-	pid                        int // the other process
-	api, database, open        string
-	file, abstract             string // sockets
-	reached                    atomic.Int64
-	guard                      Guard
-	apiPort, dbPort            uint16
-	outside, wrapper, phaseDir string
+	w                         *world
+	db, key, secret, provider string
+	pid                       int // the other process
+	api, database, open       string
+	file, abstract            string // sockets
+	reached                   atomic.Int64
+	guard                     Guard
+	apiPort, dbPort           uint16
+	outside, wrapper          string
 }
 
 const hostileSecret = "hostile-test-secret-of-the-server"
