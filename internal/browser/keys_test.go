@@ -50,7 +50,7 @@ func TestShortcutsOfTheKeyboard(t *testing.T) {
 	p.eval("document.addEventListener('copy', () => { window.copied = String(document.getSelection()) || document.activeElement.value })")
 	p.eval("Object.defineProperty(navigator, 'clipboard', {value: undefined})") // as over plain HTTP
 	// A browser copies for a person's key or click alone.
-	p.eval("[...document.querySelectorAll('[data-copy]')].find(b => b.dataset.copy === "+quote(ws)+").focus()")
+	p.eval("[...document.querySelectorAll('[data-copy]')].find(b => b.dataset.copy === " + quote(ws) + ").focus()")
 	p.key("Enter", 13, "\r")
 	p.until("the copy", "window.copied === "+quote(ws))
 	p.says("Copied")
