@@ -29,7 +29,8 @@ var Columns = [][2]string{
 // Without a table a name is used once. What is not listed is never touched.
 var prefixes = map[string]string{
 	"configurations/": "", "states/": "", "json-states/": "", "tests/": "", "modules/": "", "providers/": "", "probe/": "",
-	"plans/": "run", "logs/": "phase", "plan-json/": "phase", "plan-redacted/": "phase", "plan-cli/": "phase", "plan-exports/": "plan_export",
+	"logs/": "", "plan-json/": "", "plan-redacted/": "", "plan-cli/": "",
+	"plans/": "run", "plan-exports/": "plan_export",
 }
 
 const batch = 500

@@ -9,6 +9,7 @@ import (
 	"interlock/internal/authz"
 	"interlock/internal/core"
 	"interlock/internal/db"
+	"interlock/internal/secret"
 	"interlock/internal/tfdata"
 	"interlock/internal/variable"
 	"interlock/internal/workspace"
@@ -80,8 +81,9 @@ func (s *Service) StoreArtifacts(ctx context.Context, run core.ID, show, schemas
 		return err
 	}
 	objects := map[string][]byte{"plan-json/": show, "plan-redacted/": redacted, "plan-cli/": forCLI}
+	name := string(p.ID) + "." + secret.NewToken(8) // see archiveLog
 	for prefix, b := range objects {
-		if _, err := s.Blobs.Put(ctx, prefix+string(p.ID), bytes.NewReader(b)); err != nil {
+		if _, err := s.Blobs.Put(ctx, prefix+name, bytes.NewReader(b)); err != nil {
 			return err
 		}
 	}
@@ -91,7 +93,7 @@ func (s *Service) StoreArtifacts(ctx context.Context, run core.ID, show, schemas
 	}
 	return s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
 		err := tx.Write(ctx, `UPDATE phase SET json_object = $2, redacted_object = $3, schema_object = $4 WHERE id = $1`,
-			p.ID, "plan-json/"+string(p.ID), "plan-redacted/"+string(p.ID), "plan-cli/"+string(p.ID))
+			p.ID, "plan-json/"+name, "plan-redacted/"+name, "plan-cli/"+name)
 		if err != nil || p.Additions >= 0 {
 			return err
 		}

@@ -8,6 +8,7 @@ import (
 
 	"interlock/internal/core"
 	"interlock/internal/db"
+	"interlock/internal/secret"
 )
 
 // The frame of a log, as the CLI wants it: one byte before the first and one
@@ -190,7 +191,9 @@ func (s *Service) ArchiveLogs(ctx context.Context, most int) (int, error) {
 const archiveAfter = 30 * time.Second
 
 func (s *Service) archiveLog(ctx context.Context, p Phase) error {
-	object := "logs/" + string(p.ID)
+	// Servers that archive the same log write an object each: one that is read in
+	// parts must not change between them.
+	object := "logs/" + string(p.ID) + "." + secret.NewToken(8)
 	info, err := s.Blobs.Put(ctx, object, &logReader{ctx: ctx, s: s, phase: p.ID, size: p.LogSize})
 	if err != nil {
 		return err
@@ -198,13 +201,18 @@ func (s *Service) archiveLog(ctx context.Context, p Phase) error {
 	if info.Size != p.LogSize {
 		return fmt.Errorf("archive log of %s: %d bytes of %d", p.ID, info.Size, p.LogSize)
 	}
-	return s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
-		if err := tx.Write(ctx, `UPDATE phase SET log_object = $2 WHERE id = $1`, p.ID, object); err != nil {
+	first := false
+	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
+		n, err := tx.Exec(ctx, `UPDATE phase SET log_object = $2 WHERE id = $1 AND log_object = ''`, p.ID, object)
+		if first = n > 0; err != nil || !first {
 			return err
 		}
-		err := tx.Write(ctx, `DELETE FROM log_chunk WHERE phase_id = $1`, p.ID)
-		return err
+		return tx.Write(ctx, `DELETE FROM log_chunk WHERE phase_id = $1`, p.ID)
 	})
+	if err == nil && !first {
+		err = s.Blobs.Delete(ctx, object)
+	}
+	return err
 }
 
 // logReader reads an ended log without its frame.
