@@ -202,6 +202,10 @@ func allowed(s setup, f string, m moment) []string {
 		return []string{"errored"}
 	case f == cancelRun:
 		return []string{"canceled", "applied", "errored outcome-unknown"}
+	case f == forceCancel && m.begun && m.point == "claimed" && s.servers > 1 && !s.remote:
+		// A server that holds its claim for longer than the lease is given up by the
+		// others, who cannot know what it has begun.
+		return []string{"canceled", "applied", "errored outcome-unknown"}
 	case f == forceCancel:
 		return []string{"canceled", "applied"}
 	case f == diskFull && !m.work:
