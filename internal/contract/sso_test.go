@@ -146,7 +146,7 @@ func (b *visitor) who() string {
 	if code != 200 {
 		return ""
 	}
-	_, rest, _ := strings.Cut(body, `<a href="/app/account">`)
+	_, rest, _ := strings.Cut(body, `<a href="/app/account" data-key="a">`)
 	name, _, _ := strings.Cut(rest, "<")
 	return name
 }
