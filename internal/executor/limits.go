@@ -9,3 +9,9 @@ type Limits = seal.Limits
 type LimitError struct{ Text string }
 
 func (e LimitError) Error() string { return e.Text }
+
+// KilledError says that an engine ended without an exit status: something
+// outside killed it, or it could not be started.
+type KilledError struct{ Text string }
+
+func (e KilledError) Error() string { return e.Text }

@@ -278,7 +278,7 @@ func (o outcome) failed(s *Spec, what string) error {
 		return core.Wrap(LimitError{o.limit}, core.Invalid, o.limit)
 	}
 	if o.exit < 0 {
-		return core.Wrap(errors.New(string(newRedactor(s.Secrets).mask([]byte(o.err.Error())))), core.Invalid, fmt.Sprintf("%s %s ended without an exit status", s.Engine.Product, what))
+		return core.Wrap(KilledError{string(newRedactor(s.Secrets).mask([]byte(o.err.Error())))}, core.Invalid, fmt.Sprintf("%s %s ended without an exit status", s.Engine.Product, what))
 	}
 	text := fmt.Sprintf("%s %s failed with exit status %d; the log says why", s.Engine.Product, what, o.exit)
 	if o.refused != "" {

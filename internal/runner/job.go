@@ -416,6 +416,14 @@ func (j *job) verdict(ctx context.Context, cause error, canceled, killed bool, e
 		j.log.say("Error: " + l.Text)
 		return run.Failed, run.Failure{Code: "limit-exceeded", Text: l.Text}
 	}
+	if k, ok := errors.AsType[executor.KilledError](cause); ok {
+		text := "The engine was killed from outside, or could not be started (" + k.Text + "): for want of memory, or by an operator of its machine."
+		if what == "apply" {
+			text += " The state that it left was saved."
+		}
+		j.log.say("Error: " + text)
+		return run.Failed, run.Failure{Code: "engine-killed", Text: text}
+	}
 	if f, ok := errors.AsType[failure](cause); ok {
 		j.log.say("Error: " + core.Message(f.err))
 		return run.Failed, run.Failure{Code: f.code, Text: core.Message(f.err)}
