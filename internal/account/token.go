@@ -147,8 +147,7 @@ func (s *Service) IssueRunToken(ctx context.Context, tx *db.Tx, run core.ID) (se
 
 // DropRunToken ends a run's token inside the transaction that ends the run.
 func (s *Service) DropRunToken(ctx context.Context, tx *db.Tx, run core.ID) error {
-	err := tx.Write(ctx, `DELETE FROM api_token WHERE kind = 'run' AND owner_id = $1`, run)
-	return err
+	return tx.Write(ctx, `DELETE FROM api_token WHERE kind = 'run' AND owner_id = $1`, run)
 }
 
 // Tokens lists the tokens of the user who speaks, newest first.

@@ -126,9 +126,8 @@ func (p *pending) End(ctx context.Context, tx *db.Tx) error {
 // keep makes the head h a checkpoint.
 func keep(ctx context.Context, tx *db.Tx, sign *Signer, h *Head) error {
 	sign.sign(h, "checkpoint")
-	err := tx.Write(ctx, `INSERT INTO audit_checkpoint (`+headColumns+`) VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING`,
+	return tx.Write(ctx, `INSERT INTO audit_checkpoint (`+headColumns+`) VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING`,
 		h.Chain, h.Seq, h.Hash, h.At, h.KeyID, h.Signature)
-	return err
 }
 
 // chainsOf lists the chains of es in the order in which they are locked.

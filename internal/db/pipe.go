@@ -13,10 +13,10 @@ import (
 // back costs more than most statements. See "Pipelining" in PostgreSQL's
 // description of its protocol.
 type pipe struct {
-	conn *pgxpool.Conn
-	todo []put
-	sent bool                       // the server has heard of the transaction
-	told func(q string, rows int64) // of what was written
+	conn    *pgxpool.Conn
+	waiting []put
+	sent    bool                       // the server has heard of the transaction
+	told    func(q string, rows int64) // of what was written
 }
 
 // put is a statement that waits.
@@ -47,7 +47,7 @@ func newPipe(ctx context.Context, pool *pgxpool.Pool, told func(string, int64), 
 	if err := f(p); err != nil {
 		return err
 	}
-	if done = !p.sent && len(p.todo) == len(begin); done {
+	if done = !p.sent && len(p.waiting) == len(begin); done {
 		return nil // it asked nothing
 	}
 	p.put("commit")
@@ -62,12 +62,12 @@ func newPipe(ctx context.Context, pool *pgxpool.Pool, told func(string, int64), 
 	return nil
 }
 
-func (p *pipe) put(q string, args ...any) { p.todo = append(p.todo, put{q, args}) }
+func (p *pipe) put(q string, args ...any) { p.waiting = append(p.waiting, put{q, args}) }
 
 // batch is what waits, followed by q.
 func (p *pipe) batch(q string, args []any) *pgx.Batch {
 	b := &pgx.Batch{}
-	for _, t := range p.todo {
+	for _, t := range p.waiting {
 		b.Queue(t.q, t.args...)
 	}
 	if q != "" {
@@ -78,9 +78,9 @@ func (p *pipe) batch(q string, args []any) *pgx.Batch {
 
 // answers reads what was answered to those that waited.
 func (p *pipe) answers(res pgx.BatchResults) (tag string, err error) {
-	todo := p.todo
-	p.todo = nil
-	for _, t := range todo {
+	asked := p.waiting
+	p.waiting = nil
+	for _, t := range asked {
 		got, err := res.Exec()
 		if err != nil {
 			return "", err
@@ -91,66 +91,64 @@ func (p *pipe) answers(res pgx.BatchResults) (tag string, err error) {
 	return tag, nil
 }
 
-// flush sends what waits, and returns the tag of the last of it.
-func (p *pipe) flush(ctx context.Context) (tag string, err error) {
-	if len(p.todo) == 0 {
-		return "", nil
-	}
+// send sends what waits and then q, if there is one, whose answer last reads. It
+// returns the tag of the last that waited.
+func (p *pipe) send(ctx context.Context, q string, args []any, last func(pgx.BatchResults) error) (tag string, err error) {
 	p.sent = true
-	res := p.conn.SendBatch(ctx, p.batch("", nil))
-	tag, err = p.answers(res)
+	res := p.conn.SendBatch(ctx, p.batch(q, args))
+	if tag, err = p.answers(res); err == nil && q != "" {
+		err = last(res)
+	}
 	if end := res.Close(); err == nil {
 		err = end
 	}
 	return tag, err
 }
 
+// flush sends what waits, and returns the tag of the last of it.
+func (p *pipe) flush(ctx context.Context) (tag string, err error) {
+	if len(p.waiting) == 0 {
+		return "", nil
+	}
+	return p.send(ctx, "", nil, nil)
+}
+
 // exec runs q and returns the number of rows it touched.
 func (p *pipe) exec(ctx context.Context, q string, args []any) (n int64, err error) {
-	if len(args) == 0 || len(p.todo) == 0 {
-		// Without arguments it may be several statements, which only the simple
-		// protocol takes.
+	if len(args) == 0 {
+		// It may be several statements, which only the simple protocol takes.
 		if _, err := p.flush(ctx); err != nil {
 			return 0, err
 		}
-		tag, err := p.conn.Exec(ctx, q, args...)
+		tag, err := p.conn.Exec(ctx, q)
 		p.told(q, tag.RowsAffected())
 		return tag.RowsAffected(), err
 	}
-	p.sent = true
-	res := p.conn.SendBatch(ctx, p.batch(q, args))
-	if _, err = p.answers(res); err == nil {
-		tag, failed := res.Exec()
-		p.told(q, tag.RowsAffected())
-		n, err = tag.RowsAffected(), failed
-	}
-	if end := res.Close(); err == nil {
-		err = end
-	}
+	_, err = p.send(ctx, q, args, func(res pgx.BatchResults) error {
+		tag, err := res.Exec()
+		n = tag.RowsAffected()
+		p.told(q, n)
+		return err
+	})
 	return n, err
 }
 
 // query runs q and hands each row to f.
 func (p *pipe) query(ctx context.Context, q string, args []any, f func(Row) error) error {
-	if len(p.todo) == 0 {
+	if len(p.waiting) == 0 { // one statement needs no batch
 		rows, err := p.conn.Query(ctx, q, args...)
 		if err != nil {
 			return err
 		}
 		return p.each(rows, q, f)
 	}
-	p.sent = true
-	res := p.conn.SendBatch(ctx, p.batch(q, args))
-	_, err := p.answers(res)
-	if err == nil {
-		rows, asked := res.Query()
-		if err = asked; err == nil {
-			err = p.each(rows, q, f)
+	_, err := p.send(ctx, q, args, func(res pgx.BatchResults) error {
+		rows, err := res.Query()
+		if err != nil {
+			return err
 		}
-	}
-	if end := res.Close(); err == nil {
-		err = end
-	}
+		return p.each(rows, q, f)
+	})
 	return err
 }
 

@@ -92,13 +92,11 @@ func scanDelivery(r db.Row) (d delivery, err error) {
 }
 
 func insertDelivery(ctx context.Context, tx *db.Tx, d delivery) error {
-	err := tx.Write(ctx, `INSERT INTO delivery (`+deliveryColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
+	return tx.Write(ctx, `INSERT INTO delivery (`+deliveryColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
 		d.ID, d.NotificationID, d.RunID, d.Event, d.Status, d.Body, d.URL, d.Attempts, d.Code, d.Answer, d.Headers, d.CreatedAt, d.SentAt)
-	return err
 }
 
 func updateDelivery(ctx context.Context, tx *db.Tx, d delivery) error {
-	err := tx.Write(ctx, `UPDATE delivery SET status = $2, attempts = $3, code = $4, answer = $5, headers = $6, sent_at = $7, url = $8 WHERE id = $1`,
+	return tx.Write(ctx, `UPDATE delivery SET status = $2, attempts = $3, code = $4, answer = $5, headers = $6, sent_at = $7, url = $8 WHERE id = $1`,
 		d.ID, d.Status, d.Attempts, d.Code, d.Answer, d.Headers, d.SentAt, d.URL)
-	return err
 }

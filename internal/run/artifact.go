@@ -97,9 +97,8 @@ func (s *Service) StoreArtifacts(ctx context.Context, run core.ID, show, schemas
 		if err != nil || p.Additions >= 0 {
 			return err
 		}
-		err = tx.Write(ctx, `UPDATE phase SET additions = $2, changes = $3, destructions = $4, imports = $5 WHERE id = $1`,
+		return tx.Write(ctx, `UPDATE phase SET additions = $2, changes = $3, destructions = $4, imports = $5 WHERE id = $1`,
 			p.ID, sum.Counts.Add, sum.Counts.Change, sum.Counts.Destroy, sum.Counts.Import)
-		return err
 	})
 }
 

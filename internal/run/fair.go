@@ -34,9 +34,8 @@ func queuePhase(ctx context.Context, tx *db.Tx, run core.ID, kind PhaseKind) err
 	if err != nil {
 		return err
 	}
-	err = tx.Write(ctx, `UPDATE phase SET status = 'queued', queued_at = $3, lease_until = NULL, org_id = $4, turn = $5 WHERE run_id = $1 AND kind = $2`,
+	return tx.Write(ctx, `UPDATE phase SET status = 'queued', queued_at = $3, lease_until = NULL, org_id = $4, turn = $5 WHERE run_id = $1 AND kind = $2`,
 		run, kind, tx.Now(), p.org, max(p.served, p.next))
-	return err
 }
 
 // age lets plan-only runs that have waited long go in line with the plans, in

@@ -102,8 +102,7 @@ func (s *Service) hold(ctx context.Context, tx *db.Tx, r *Run, held bool) error 
 		now := tx.Now()
 		r.HeldAt = &now
 	}
-	err := tx.Write(ctx, `UPDATE run SET held_at = $2 WHERE id = $1`, r.ID, r.HeldAt)
-	return err
+	return tx.Write(ctx, `UPDATE run SET held_at = $2 WHERE id = $1`, r.ID, r.HeldAt)
 }
 
 // passed tells the gates that r goes on in spite of what is waived.

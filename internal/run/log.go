@@ -54,11 +54,9 @@ func (s *Service) AppendLog(ctx context.Context, phase core.ID, epoch, start int
 			if err := tx.Write(ctx, `UPDATE phase SET log_size = log_size + $2 WHERE id = $1`, phase, int64(len(rest))); err != nil {
 				return err
 			}
-			err = tx.Write(ctx, `INSERT INTO log_chunk (phase_id, start, data) VALUES ($1, $2, $3)`, phase, have[0], s.Box.Seal(chunkPlace(phase, have[0]), rest))
-			return err
+			return tx.Write(ctx, `INSERT INTO log_chunk (phase_id, start, data) VALUES ($1, $2, $3)`, phase, have[0], s.Box.Seal(chunkPlace(phase, have[0]), rest))
 		}
-		err = tx.Write(ctx, `INSERT INTO log_chunk (phase_id, start, data) VALUES ($1, $2, $3)`, phase, start, s.Box.Seal(chunkPlace(phase, start), data))
-		return err
+		return tx.Write(ctx, `INSERT INTO log_chunk (phase_id, start, data) VALUES ($1, $2, $3)`, phase, start, s.Box.Seal(chunkPlace(phase, start), data))
 	})
 	if err == nil {
 		s.Bus.Publish(LogTopic(phase))

@@ -84,18 +84,17 @@ func (s *Service) planLost(ctx context.Context, tx *db.Tx, r *Run, l Lost) error
 	switch {
 	case r.CancelAskedAt != nil:
 		return s.advance(ctx, tx, r, core.Cancel, cause{"canceled", "Canceled; the worker was lost before it could say so."})
-	case l.Handed:
-		if err := s.advance(ctx, tx, r, core.Requeue, cause{"handed-back", "The worker that planned it was stopped; it is planned again."}); err != nil {
-			return err
-		}
-		return queuePhase(ctx, tx, r.ID, PlanPhase)
-	case l.Phase.Losses+1 >= maxPlanLosses:
+	case !l.Handed && l.Phase.Losses+1 >= maxPlanLosses:
 		return s.advance(ctx, tx, r, core.Fail, cause{"worker-lost", fmt.Sprintf("The worker that planned it was lost, %d times. Nothing was changed; queue it again.", l.Phase.Losses+1)})
 	}
-	if err := tx.Write(ctx, `UPDATE phase SET losses = losses + 1 WHERE id = $1`, l.Phase.ID); err != nil {
-		return err
+	why := cause{"handed-back", "The worker that planned it was stopped; it is planned again."}
+	if !l.Handed {
+		why = cause{"worker-lost", "The worker that planned it was lost; it is planned again."}
+		if err := tx.Write(ctx, `UPDATE phase SET losses = losses + 1 WHERE id = $1`, l.Phase.ID); err != nil {
+			return err
+		}
 	}
-	if err := s.advance(ctx, tx, r, core.Requeue, cause{"worker-lost", "The worker that planned it was lost; it is planned again."}); err != nil {
+	if err := s.advance(ctx, tx, r, core.Requeue, why); err != nil {
 		return err
 	}
 	return queuePhase(ctx, tx, r.ID, PlanPhase)

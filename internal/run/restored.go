@@ -49,7 +49,6 @@ func (s *Service) Restored(ctx context.Context) (ended int, err error) {
 		}
 	}
 	return ended, s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
-		err := tx.Write(ctx, `UPDATE phase SET epoch = epoch + $1`, fenced)
-		return err
+		return tx.Write(ctx, `UPDATE phase SET epoch = epoch + $1`, fenced)
 	})
 }

@@ -55,7 +55,7 @@ func insert(ctx context.Context, tx *db.Tx, r Run) error {
 		b, _ := json.Marshal(v)
 		return string(b)
 	}
-	err := tx.Write(ctx, `
+	return tx.Write(ctx, `
 		INSERT INTO run (id, workspace_id, org_id, number, position, config_id, status, plan_only, save_plan, is_destroy, refresh, refresh_only,
 			auto_apply, allow_empty_apply, allow_config_gen, debugging, structured, targets, replaces, message, source, trigger_reason,
 			engine, engine_version, working_directory, frozen, created_by, created_name, created_at, policy_paths, invokes, ordinal)
@@ -64,7 +64,6 @@ func insert(ctx context.Context, tx *db.Tx, r Run) error {
 		r.ID, r.WorkspaceID, r.OrgID, r.Number, r.ConfigID, r.Status, r.PlanOnly, r.SavePlan, r.IsDestroy, r.Refresh, r.RefreshOnly,
 		r.AutoApply, r.AllowEmptyApply, r.AllowConfigGen, r.Debugging, r.Structured, list(r.Targets), list(r.Replaces), r.Message, r.Source, r.TriggerReason,
 		r.Engine, r.EngineVersion, r.WorkingDirectory, r.frozen, r.CreatedBy, r.CreatedName, r.CreatedAt, list(r.PolicyPaths), list(r.Invokes))
-	return err
 }
 
 const phaseColumns = `p.id, p.run_id, p.kind, p.status, p.epoch, p.node, p.queued_at, p.started_at, p.ended_at, p.additions, p.changes, p.destructions,
@@ -80,10 +79,9 @@ func insertPhases(ctx context.Context, tx *db.Tx, r Run, pool core.ID) error {
 	if r.PlanOnly {
 		class = classSpeculative
 	}
-	err := tx.Write(ctx, `
+	return tx.Write(ctx, `
 		INSERT INTO phase (id, run_id, kind, status, class, pool_id) VALUES ($1, $2, 'plan', 'pending', $3, $6), ($4, $2, 'apply', 'pending', $5, $6)`,
 		core.NewID("plan"), r.ID, class, core.NewID("apply"), classApply, pool)
-	return err
 }
 
 func loadPhase(ctx context.Context, tx *db.Tx, id core.ID) (Phase, error) {

@@ -151,8 +151,7 @@ func (s *Service) Told(ctx context.Context, tx *db.Tx, r run.Run, what run.Fact)
 	if what != run.FactCompleted || r.Status != core.Applied {
 		return nil
 	}
-	err := tx.Write(ctx, `INSERT INTO run_trigger_due (run_id, trigger_id) SELECT $1, t.id FROM run_trigger t WHERE t.source_id = $2 ON CONFLICT DO NOTHING`, r.ID, r.WorkspaceID)
-	return err
+	return tx.Write(ctx, `INSERT INTO run_trigger_due (run_id, trigger_id) SELECT $1, t.id FROM run_trigger t WHERE t.source_id = $2 ON CONFLICT DO NOTHING`, r.ID, r.WorkspaceID)
 }
 
 // Queue queues all that is due. Whoever is late finds nothing left to do.

@@ -30,13 +30,11 @@ func noCurrent(ctx context.Context, tx *db.Tx, ws core.ID) error {
 	if err := clear(ctx, tx, ws); err != nil {
 		return err
 	}
-	err := tx.Write(ctx, `DELETE FROM inventory_head WHERE workspace_id = $1`, ws)
-	return err
+	return tx.Write(ctx, `DELETE FROM inventory_head WHERE workspace_id = $1`, ws)
 }
 
 func clear(ctx context.Context, tx *db.Tx, ws core.ID) error {
-	err := tx.Write(ctx, `DELETE FROM inventory WHERE workspace_id = $1`, ws)
-	return err
+	return tx.Write(ctx, `DELETE FROM inventory WHERE workspace_id = $1`, ws)
 }
 
 // stockRows is how many rows one statement writes: SQLite and PostgreSQL bound

@@ -70,6 +70,5 @@ func PendingUpload(ctx context.Context, tx *db.Tx, ws core.ID) error {
 // DiscardPending gives up uploads of state that were announced: whoever was to
 // send them has lost the lock.
 func DiscardPending(ctx context.Context, tx *db.Tx, ws core.ID) error {
-	err := tx.Write(ctx, `UPDATE state_version SET status = 'discarded' WHERE workspace_id = $1 AND status = 'pending'`, ws)
-	return err
+	return tx.Write(ctx, `UPDATE state_version SET status = 'discarded' WHERE workspace_id = $1 AND status = 'pending'`, ws)
 }

@@ -26,10 +26,9 @@ func Acquire(ctx context.Context, tx *db.Tx, id core.ID, l Lock) error {
 
 // Release gives the workspace back if l holds it; a lock of somebody else stays.
 func Release(ctx context.Context, tx *db.Tx, id core.ID, kind string, holder core.ID) error {
-	err := tx.Write(ctx, `
+	return tx.Write(ctx, `
 		UPDATE workspace SET lock_kind = '', lock_id = '', lock_name = '', lock_reason = '', locked_at = NULL
 		WHERE id = $1 AND lock_kind = $2 AND lock_id = $3`, id, kind, holder)
-	return err
 }
 
 // LockWorkspace takes the workspace for the subject of ctx and fails with

@@ -112,8 +112,7 @@ func insert(ctx context.Context, tx *db.Tx, w Workspace) error {
 
 // count keeps the number of an organization's workspaces.
 func count(ctx context.Context, tx *db.Tx, org core.ID, by int64) error {
-	err := tx.Write(ctx, `INSERT INTO workspace_count (org_id, n) VALUES ($1, $2) ON CONFLICT (org_id) DO UPDATE SET n = workspace_count.n + excluded.n`, org, by)
-	return err
+	return tx.Write(ctx, `INSERT INTO workspace_count (org_id, n) VALUES ($1, $2) ON CONFLICT (org_id) DO UPDATE SET n = workspace_count.n + excluded.n`, org, by)
 }
 
 // drop deletes a workspace after which everything has been cleaned up.
@@ -156,33 +155,28 @@ func NextConfig(ctx context.Context, tx *db.Tx, id core.ID) (int64, error) {
 
 // SetState moves the head of the state history; empty hides it.
 func SetState(ctx context.Context, tx *db.Tx, id, state core.ID) error {
-	err := tx.Write(ctx, `UPDATE workspace SET state_id = $2, changed_at = $3 WHERE id = $1`, id, state, tx.Now())
-	return err
+	return tx.Write(ctx, `UPDATE workspace SET state_id = $2, changed_at = $3 WHERE id = $1`, id, state, tx.Now())
 }
 
 // SetConfig names the latest uploaded configuration version.
 func SetConfig(ctx context.Context, tx *db.Tx, id, config core.ID) error {
-	err := tx.Write(ctx, `UPDATE workspace SET config_id = $2 WHERE id = $1`, id, config)
-	return err
+	return tx.Write(ctx, `UPDATE workspace SET config_id = $2 WHERE id = $1`, id, config)
 }
 
 // SetCurrentRun names the run that is first of the queue.
 func SetCurrentRun(ctx context.Context, tx *db.Tx, id, run core.ID) error {
-	err := tx.Write(ctx, `UPDATE workspace SET run_id = $2 WHERE id = $1 AND run_id <> $2`, id, run)
-	return err
+	return tx.Write(ctx, `UPDATE workspace SET run_id = $2 WHERE id = $1 AND run_id <> $2`, id, run)
 }
 
 // SetGlassUntil notes that guards of a workspace are suspended until at, or, if
 // nil, that they are not.
 func SetGlassUntil(ctx context.Context, tx *db.Tx, id core.ID, at *time.Time) error {
-	err := tx.Write(ctx, `UPDATE workspace SET glass_until = $2 WHERE id = $1`, id, at)
-	return err
+	return tx.Write(ctx, `UPDATE workspace SET glass_until = $2 WHERE id = $1`, id, at)
 }
 
 // SetLatestRun names the run that was created last.
 func SetLatestRun(ctx context.Context, tx *db.Tx, id, run core.ID) error {
-	err := tx.Write(ctx, `UPDATE workspace SET last_run_id = $2, changed_at = $3 WHERE id = $1`, id, run, tx.Now())
-	return err
+	return tx.Write(ctx, `UPDATE workspace SET last_run_id = $2, changed_at = $3 WHERE id = $1`, id, run, tx.Now())
 }
 
 // CountRun adds a run that has ended to the workspace's figures; a duration of
@@ -194,8 +188,7 @@ func CountRun(ctx context.Context, tx *db.Tx, id core.ID, failed bool, plan, app
 		}
 		return 0
 	}
-	err := tx.Write(ctx, `UPDATE workspace SET runs_count = runs_count + 1, run_failures = run_failures + $2, plan_ms = plan_ms + $3, plans = plans + $4,
+	return tx.Write(ctx, `UPDATE workspace SET runs_count = runs_count + 1, run_failures = run_failures + $2, plan_ms = plan_ms + $3, plans = plans + $4,
 		apply_ms = apply_ms + $5, applies = applies + $6, changed_at = $7 WHERE id = $1`,
 		id, one(failed), plan.Milliseconds(), one(plan > 0), apply.Milliseconds(), one(apply > 0), tx.Now())
-	return err
 }
