@@ -7,22 +7,16 @@ package db
 import (
 	"context"
 	"database/sql"
-	"embed"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/url"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"modernc.org/sqlite"
-	sqlite3 "modernc.org/sqlite/lib"
 
 	"interlock/internal/core"
 )
@@ -393,68 +387,6 @@ func (tx *Tx) ForClaim() string {
 	return ""
 }
 
-// outage is translate for a transaction on PostgreSQL under the context of
-// pulse.bound: if that ended because the database went away, this is the error,
-// whatever broke first.
-func outage(ctx context.Context, err error) error {
-	if away, ok := errors.AsType[*core.Error](context.Cause(ctx)); ok && err != nil {
-		if _, ours := errors.AsType[*core.Error](err); !ours {
-			return core.Wrap(err, away.Kind, away.Msg)
-		}
-	}
-	return translate(err)
-}
-
-// translate turns constraint failures and outages into core errors. It leaves
-// core errors as they are, so it may be applied at every layer.
-func translate(err error) error {
-	if err == nil {
-		return nil
-	}
-	if _, ok := errors.AsType[*core.Error](err); ok {
-		return err
-	}
-	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
-		switch {
-		case e.Code == "23505":
-			return core.Wrap(err, core.Conflict, "already exists")
-		case e.Code == "23503":
-			return core.Wrap(err, core.NotFound, "refers to something that does not exist")
-		case e.Code == "22021" || e.Code == "22P05":
-			return core.Wrap(err, core.Invalid, "text holds a character that cannot be stored")
-		case e.Code == "53100":
-			return core.Wrap(err, core.NoSpace, "the database is out of disk space")
-		case strings.HasPrefix(e.Code, "53"), strings.HasPrefix(e.Code, "57P"), e.Code == "40001", e.Code == "40P01":
-			return core.Wrap(err, core.Unavailable, "the database is busy or restarting; try again")
-		}
-		return err
-	}
-	if e, ok := errors.AsType[*pgconn.ConnectError](err); ok {
-		return core.Wrap(e, core.Unavailable, "the database cannot be reached; try again")
-	}
-	if broken(err) {
-		return core.Wrap(err, core.Unavailable, "the connection to the database broke; try again")
-	}
-	if e, ok := errors.AsType[*sqlite.Error](err); ok {
-		switch e.Code() & 0xff {
-		case sqlite3.SQLITE_CONSTRAINT:
-			switch e.Code() {
-			case sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY:
-				return core.Wrap(err, core.Conflict, "already exists")
-			case sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY:
-				return core.Wrap(err, core.NotFound, "refers to something that does not exist")
-			}
-		case sqlite3.SQLITE_FULL:
-			return core.Wrap(err, core.NoSpace, "the database is out of disk space")
-		case sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY:
-			return core.Wrap(err, core.Unavailable, "the database's file cannot be read or written; try again")
-		case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
-			return core.Wrap(err, core.Unavailable, "the database is busy; try again")
-		}
-	}
-	return err
-}
-
 // In writes the list of n placeholders that begins with $from, for IN (…).
 func In(from, n int) string {
 	var b strings.Builder
@@ -472,62 +404,3 @@ func ID(r Row) (id core.ID, err error) { return id, r.Scan(&id) }
 
 // Int scans a number.
 func Int(r Row) (n int64, err error) { return n, r.Scan(&n) }
-
-//go:embed migrations/*.sql
-var migrations embed.FS
-
-// migrate applies the migrations not yet applied, in name order, each in its
-// own transaction. 0007_x.sql serves both dialects; 0007_x.sqlite.sql and
-// 0007_x.postgres.sql serve one each. only, if it is not nil, says which
-// migrations there shall be, by their names without the dialect.
-func (d *DB) migrate(ctx context.Context, only []string) error {
-	skip := ".postgres.sql"
-	if d.pg != nil {
-		skip = ".sqlite.sql"
-	}
-	err := d.Do(ctx, func(ctx context.Context, tx *Tx) error {
-		if err := d.alone(ctx, tx); err != nil {
-			return err
-		}
-		_, err := tx.Exec(ctx, `CREATE TABLE IF NOT EXISTS schema_migration (name text PRIMARY KEY, at timestamp NOT NULL)`)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	names, _ := fs.Glob(migrations, "migrations/*.sql")
-	for _, name := range names {
-		if strings.HasSuffix(name, skip) || only != nil && !slices.Contains(only, plainName(name)) {
-			continue
-		}
-		err := d.Do(ctx, func(ctx context.Context, tx *Tx) error {
-			if err := d.alone(ctx, tx); err != nil {
-				return err
-			}
-			n, err := tx.Exec(ctx, `INSERT INTO schema_migration (name, at) VALUES ($1, $2) ON CONFLICT DO NOTHING`, name, tx.Now())
-			if err != nil || n == 0 {
-				return err
-			}
-			b, _ := migrations.ReadFile(name)
-			_, err = tx.Exec(ctx, string(b))
-			return err
-		})
-		if err != nil {
-			return fmt.Errorf("migrate %s: %w", name, err)
-		}
-	}
-	return nil
-}
-
-// alone has servers that start together migrate one after the other, until the
-// transaction ends. SQLite has one writer anyway.
-func (d *DB) alone(ctx context.Context, tx *Tx) error {
-	if d.pg == nil {
-		return nil
-	}
-	_, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, migrationLock)
-	return err
-}
-
-// migrationLock is a number of our own among PostgreSQL's advisory locks.
-const migrationLock = 0x696e7465726c6f63
