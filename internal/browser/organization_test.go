@@ -17,7 +17,7 @@ func TestOrganizationPages(t *testing.T) {
 	const at = "/app/organizations/acme"
 
 	p.visit("/app/acme")
-	p.press("Members")
+	p.press("People")
 	p.says("Add a member")
 	p.fill("[name=email]", "bob")
 	p.press("Add member")
@@ -49,6 +49,7 @@ func TestOrganizationPages(t *testing.T) {
 	p.says("read workspaces")
 	p.shot("org-teams")
 
+	p.press("Settings")
 	p.press("Tokens")
 	p.press("Create organization token")
 	p.says("Copy it now")
@@ -87,6 +88,7 @@ func TestOrganizationPages(t *testing.T) {
 	p.press("Create token")
 	p.says("Copy it now")
 	p.shot("org-pool")
+	p.press("Settings")
 	p.press("SSH keys")
 	p.says("New SSH key")
 	p.fill("[name=name]", "deploy")
