@@ -297,13 +297,10 @@ func (s *Service) learn(ctx context.Context, vs []Version) error {
 // this architecture.
 func (s *Service) Sources(ctx context.Context, arch string) (out map[string]executor.Source, err error) {
 	out = map[string]executor.Source{}
-	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
-		vs, err := db.All(ctx, tx, scanVersion, versionSelect+` WHERE v.enabled = false OR v.archs <> '[]'`)
-		for _, v := range vs {
-			a := v.on(arch)
-			out[v.Version] = executor.Source{URL: a.URL, SHA256: a.SHA, Disabled: !v.Enabled, Elsewhere: len(v.Archs) > 0 && a.URL == ""}
-		}
-		return err
-	})
+	vs, err := db.Ask(ctx, s.DB, scanVersion, versionSelect+` WHERE v.enabled = false OR v.archs <> '[]'`)
+	for _, v := range vs {
+		a := v.on(arch)
+		out[v.Version] = executor.Source{URL: a.URL, SHA256: a.SHA, Disabled: !v.Enabled, Elsewhere: len(v.Archs) > 0 && a.URL == ""}
+	}
 	return out, err
 }

@@ -271,7 +271,7 @@ func (s *Server) wire(ctx context.Context) error {
 	}
 	s.workspaces.AgentPool = agentpool.Usable
 	s.configs.Uploaded = append(s.configs.Uploaded, s.runs.ConfigUploaded)
-	s.configs.Done = func(ws core.ID) { s.bus.Publish(run.DispatchTopic, run.WorkspaceTopic(ws)) }
+	s.configs.Done = func(ws core.ID) { s.bus.Publish(run.DispatchTopic, run.MovedTopic, run.WorkspaceTopic(ws)) }
 	s.states.Saved = s.lookAgain
 	s.states.RunDocs = s.runs.Docs
 	s.runs.Told = append(s.runs.Told, s.notify.Told)

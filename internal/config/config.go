@@ -414,8 +414,13 @@ func insert(ctx context.Context, tx *db.Tx, v Version) error {
 
 // Load returns a configuration version without asking who wants it.
 func Load(ctx context.Context, tx *db.Tx, id core.ID) (Version, error) {
-	return db.One(ctx, tx, scan, `SELECT `+columns+` FROM config_version WHERE id = $1`, id)
+	return db.One(ctx, tx, scan, oneSQL, id)
 }
+
+const oneSQL = `SELECT ` + columns + ` FROM config_version WHERE id = $1`
+
+// Ahead announces a Load, see db.Tx.
+func Ahead(tx *db.Tx, id core.ID) { tx.Ahead(oneSQL, id) }
 
 // LoadMany returns configuration versions without asking who wants them, in
 // one query. At least one id is needed.

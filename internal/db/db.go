@@ -251,6 +251,20 @@ func (d *DB) do(ctx context.Context, synced bool, f func(context.Context, *Tx) e
 // View runs f in a read-only transaction: one snapshot, no writes. On SQLite a
 // view never waits for a writer, nor a writer for it.
 func (d *DB) View(ctx context.Context, f func(context.Context, *Tx) error) (err error) {
+	return d.view(ctx, []string{"begin isolation level repeatable read read only"}, f)
+}
+
+// Ask is a View of one question: cheaper on PostgreSQL, where each question is
+// a snapshot of its own.
+func Ask[T any](ctx context.Context, d *DB, scan func(Row) (T, error), q string, args ...any) (out []T, err error) {
+	err = d.view(ctx, nil, func(ctx context.Context, tx *Tx) error {
+		out, err = All(ctx, tx, scan, q, args...)
+		return err
+	})
+	return out, err
+}
+
+func (d *DB) view(ctx context.Context, begin []string, f func(context.Context, *Tx) error) (err error) {
 	if ctx.Value(inTx{}) != nil {
 		panic("db: a view was begun inside a transaction")
 	}
@@ -262,7 +276,7 @@ func (d *DB) View(ctx context.Context, f func(context.Context, *Tx) error) (err 
 			return err
 		}
 		defer done()
-		return outage(ctx, newPipe(ctx, d.pg, tx.writes, []string{"begin isolation level repeatable read read only"}, func(p *pipe) error {
+		return outage(ctx, newPipe(ctx, d.pg, tx.writes, begin, func(p *pipe) error {
 			tx.pg = p
 			return f(ctx, tx)
 		}))
@@ -307,11 +321,50 @@ func (tx *Tx) Exec(ctx context.Context, q string, args ...any) (int64, error) {
 func (tx *Tx) Write(ctx context.Context, q string, args ...any) error {
 	if tx.pg != nil {
 		tx.memo = nil
-		tx.pg.put(q, args...)
+		tx.pg.write(nil, q, args)
 		return ctx.Err()
 	}
 	_, err := tx.Exec(ctx, q, args...)
 	return err
+}
+
+// Must is Write of what must touch a row: if it touches none, the transaction
+// fails with miss, on PostgreSQL at its next question or at its end.
+func (tx *Tx) Must(ctx context.Context, miss error, q string, args ...any) error {
+	if tx.pg != nil {
+		tx.memo = nil
+		tx.pg.write(miss, q, args)
+		return ctx.Err()
+	}
+	n, err := tx.Exec(ctx, q, args...)
+	if err == nil && n == 0 {
+		err = miss
+	}
+	return err
+}
+
+// Lock keeps others off the row that q ("SELECT id FROM … WHERE …") names until
+// the transaction ends, and fails like Must if there is none. SQLite has one
+// writer at a time, so it only looks.
+func (tx *Tx) Lock(ctx context.Context, miss error, q string, args ...any) error {
+	if tx.pg != nil {
+		tx.pg.write(miss, q+" FOR UPDATE", args)
+		return ctx.Err()
+	}
+	got, err := All(ctx, tx, ID, q, args...)
+	if err == nil && len(got) == 0 {
+		err = miss
+	}
+	return err
+}
+
+// Ahead announces a question that this transaction is about to ask: on
+// PostgreSQL it travels with the next one, and its answer is there when it is
+// asked, unless something is written in between. It changes nothing else.
+func (tx *Tx) Ahead(q string, args ...any) {
+	if tx.pg != nil {
+		tx.pg.ahead(q, args)
+	}
 }
 
 // All runs q and scans every row.

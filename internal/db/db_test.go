@@ -139,3 +139,113 @@ func TestAClosedDatabaseIsOneFile(t *testing.T) {
 		t.Errorf("%d bytes of the database lie in its log", fi.Size())
 	}
 }
+
+// What is announced is answered as if it had been asked when it was, and what
+// is written in between is seen.
+func TestAhead(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		ctx := context.Background()
+		type row struct {
+			id   core.ID
+			n    int64
+			at   *time.Time
+			text string
+			raw  []byte
+		}
+		scan := func(r db.Row) (x row, err error) { return x, r.Scan(&x.id, &x.n, &x.at, &x.text, &x.raw) }
+		const q = `SELECT id, n, at, text, raw FROM ahead WHERE n > $1 ORDER BY n`
+		err := d.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
+			if _, err := tx.Exec(ctx, `CREATE TABLE ahead (id text PRIMARY KEY, n bigint NOT NULL, at timestamp, text text NOT NULL, raw `+map[bool]string{true: "bytea", false: "blob"}[d.Kind() == "postgres"]+`)`); err != nil {
+				return err
+			}
+			if err := tx.Write(ctx, `INSERT INTO ahead (id, n, at, text, raw) VALUES ('a', 1, $1, '', $2), ('b', 2, NULL, 'x', NULL)`, tx.Now(), []byte{0, 1}); err != nil {
+				return err
+			}
+			tx.Ahead(q, 0)
+			tx.Ahead(q, 1)
+			tx.Ahead(`SELECT n FROM ahead WHERE id = $1`, "nobody")
+			if n, err := db.One(ctx, tx, db.Int, `SELECT count(*) FROM ahead`); err != nil || n != 2 {
+				t.Errorf("count = %d, %v", n, err)
+			}
+			for range 2 { // the second time it is asked anew
+				got, err := db.All(ctx, tx, scan, q, 0)
+				if err != nil || len(got) != 2 || got[0].id != "a" || !got[0].at.Equal(tx.Now()) || string(got[0].raw) != "\x00\x01" || got[1].at != nil || got[1].raw != nil || got[1].text != "x" {
+					t.Errorf("rows = %+v, %v", got, err)
+				}
+			}
+			if _, err := db.One(ctx, tx, db.Int, `SELECT n FROM ahead WHERE id = $1`, "nobody"); core.KindOf(err) != core.NotFound {
+				t.Errorf("no row: %v", err)
+			}
+			// The answer of before the change must not be taken for that after it.
+			if err := tx.Write(ctx, `UPDATE ahead SET n = 5 WHERE id = 'b'`); err != nil {
+				return err
+			}
+			if got, err := db.All(ctx, tx, scan, q, 1); err != nil || len(got) != 1 || got[0].n != 5 {
+				t.Errorf("after a change: %+v, %v", got, err)
+			}
+			tx.Ahead(q, 4)
+			if n, err := db.One(ctx, tx, db.Int, `UPDATE ahead SET n = n + 1 WHERE id = 'b' RETURNING n`); err != nil || n != 6 {
+				t.Errorf("returning: %d, %v", n, err)
+			}
+			if got, err := db.All(ctx, tx, scan, q, 4); err != nil || len(got) != 1 || got[0].n != 6 {
+				t.Errorf("after a change that answers: %+v, %v", got, err)
+			}
+			tx.Ahead(q, 0) // never asked
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// What must touch a row and does not undoes its transaction, wherever in it
+// that shows.
+func TestMust(t *testing.T) {
+	dbtest.Each(t, func(t *testing.T, d *db.DB) {
+		ctx := context.Background()
+		if err := d.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
+			_, err := tx.Exec(ctx, `CREATE TABLE must (id text PRIMARY KEY, n bigint NOT NULL)`)
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		miss := core.Errorf(core.Conflict, "gone")
+		count := func() int64 {
+			ns, err := db.Ask(ctx, d, db.Int, `SELECT count(*) FROM must`)
+			if err != nil || len(ns) != 1 {
+				t.Fatal(ns, err)
+			}
+			return ns[0]
+		}
+		for _, asks := range []bool{false, true} {
+			err := d.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
+				if err := tx.Write(ctx, `INSERT INTO must (id, n) VALUES ('a', 1)`); err != nil {
+					return err
+				}
+				if err := tx.Must(ctx, miss, `UPDATE must SET n = 2 WHERE id = $1`, "b"); err != nil || !asks {
+					return err
+				}
+				_, err := db.One(ctx, tx, db.Int, `SELECT n FROM must WHERE id = 'a'`)
+				return err
+			})
+			if !errors.Is(err, miss) || count() != 0 {
+				t.Errorf("asks %v: %v, %d rows", asks, err, count())
+			}
+		}
+		if err := d.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
+			if err := tx.Write(ctx, `INSERT INTO must (id, n) VALUES ('a', 1)`); err != nil {
+				return err
+			}
+			if err := tx.Lock(ctx, miss, `SELECT id FROM must WHERE id = $1`, "a"); err != nil {
+				return err
+			}
+			return tx.Must(ctx, miss, `UPDATE must SET n = 2 WHERE id = $1`, "a")
+		}); err != nil || count() != 1 {
+			t.Errorf("a row is there: %v", err)
+		}
+		if err := d.Do(ctx, func(ctx context.Context, tx *db.Tx) error { return tx.Lock(ctx, miss, `SELECT id FROM must WHERE id = $1`, "b") }); !errors.Is(err, miss) {
+			t.Errorf("lock of nothing: %v", err)
+		}
+	})
+}

@@ -42,7 +42,7 @@ func (s *Service) Sweep(ctx context.Context) error {
 // Run reads what assessments found as soon as they end, until ctx ends. What it
 // misses, Sweep finds.
 func (s *Service) Run(ctx context.Context) {
-	hints, stop := s.Bus.Listen(run.DispatchTopic)
+	hints, stop := s.Bus.Listen(run.MovedTopic)
 	defer stop()
 	for {
 		select {

@@ -3,6 +3,7 @@ package guard
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"time"
 
 	"interlock/internal/core"
@@ -35,7 +36,10 @@ func load(ctx context.Context, tx *db.Tx, none Rules) (Rules, error) {
 
 // loadAll reads the rules of several owners in one query.
 func loadAll(ctx context.Context, tx *db.Tx, owners []any) (map[core.ID]Rules, error) {
-	rs, err := db.All(ctx, tx, scan, `SELECT `+columns+` FROM guard WHERE owner_id IN (`+db.In(1, len(owners))+`)`, owners...)
+	type rulesOf string
+	rs, err := db.Memo(tx, rulesOf(fmt.Sprint(owners)), func() ([]Rules, error) {
+		return db.All(ctx, tx, scan, `SELECT `+columns+` FROM guard WHERE owner_id IN (`+db.In(1, len(owners))+`)`, owners...)
+	})
 	if err != nil || len(rs) == 0 {
 		return nil, err
 	}

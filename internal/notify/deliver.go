@@ -144,9 +144,11 @@ func (s *Service) TellOf(ctx context.Context, tx *db.Tx, ws core.ID, trigger, wo
 // wanting are the notifications that speak of a workspace: its own, and those
 // of its project.
 func wanting(ctx context.Context, tx *db.Tx, ws core.ID) ([]Notification, error) {
-	return db.All(ctx, tx, scan, `SELECT `+columns+` FROM notification n WHERE n.workspace_id = $1 AND n.enabled
-		UNION ALL SELECT `+columns+` FROM notification n JOIN workspace w ON w.project_id = n.project_id WHERE w.id = $1 AND n.enabled`, ws)
+	return db.All(ctx, tx, scan, wantingSQL, ws)
 }
+
+const wantingSQL = `SELECT ` + columns + ` FROM notification n WHERE n.workspace_id = $1 AND n.enabled
+	UNION ALL SELECT ` + columns + ` FROM notification n JOIN workspace w ON w.project_id = n.project_id WHERE w.id = $1 AND n.enabled`
 
 func placeOf(ctx context.Context, tx *db.Tx, ws core.ID) (place, error) {
 	return db.One(ctx, tx, func(row db.Row) (p place, err error) { return p, row.Scan(&p.org, &p.workspace) },
@@ -170,7 +172,7 @@ func (s *Service) greet(ctx context.Context, tx *db.Tx, n Notification, was bool
 // Run hands new deliveries to the queue as soon as they are committed, until
 // ctx ends.
 func (s *Service) Run(ctx context.Context) error {
-	news, stop := s.Bus.Listen(run.DispatchTopic)
+	news, stop := s.Bus.Listen(run.MovedTopic)
 	defer stop()
 	for {
 		select {

@@ -232,6 +232,7 @@ type occasion struct {
 // subscribed to it, inside the transaction in which it happened. Who subscribed
 // to the workspace itself hears of it in that way, not in the organization's.
 func (s *Service) tellPeople(ctx context.Context, tx *db.Tx, ws core.ID, o occasion) error {
+	tx.Ahead(wantingSQL, ws) // what is asked next
 	vs, err := db.All(ctx, tx, scanSub, subSelect+` WHERE s.workspace_id = $1 OR s.workspace_id IS NULL AND s.org_id = (SELECT x.org_id FROM workspace x WHERE x.id = $1)
 		AND NOT EXISTS (SELECT 1 FROM subscription own WHERE own.workspace_id = $1 AND own.user_id = s.user_id)`, ws)
 	if err != nil {

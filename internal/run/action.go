@@ -32,6 +32,8 @@ func (s *Service) act(ctx context.Context, id core.ID, want core.Right, comment 
 		if err := workspace.Hold(ctx, tx, r.WorkspaceID); err != nil {
 			return err
 		}
+		workspace.Ahead(tx, r.WorkspaceID)
+		tx.Ahead(phasesSQL(phaseColumns, 1), id)
 		if r, err = loadForChange(ctx, tx, id); err != nil {
 			return err
 		}

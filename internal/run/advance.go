@@ -26,12 +26,8 @@ func (s *Service) advance(ctx context.Context, tx *db.Tx, r *Run, e core.Event, 
 		return err
 	}
 	from := r.Status
-	n, err := tx.Exec(ctx, `UPDATE run SET status = $3 WHERE id = $1 AND status = $2`, r.ID, from, to)
-	if err != nil {
+	if err := tx.Must(ctx, core.Errorf(core.Conflict, "the run has just changed; look again"), `UPDATE run SET status = $3 WHERE id = $1 AND status = $2`, r.ID, from, to); err != nil {
 		return err
-	}
-	if n == 0 {
-		return core.Errorf(core.Conflict, "the run has just changed; look again")
 	}
 	r.Status = to
 	sub := authz.Subject(ctx)
@@ -153,9 +149,14 @@ func (s *Service) enqueue(ctx context.Context, tx *db.Tx, r *Run, kind PhaseKind
 	return queuePhase(ctx, tx, r.ID, kind)
 }
 
-// published tells everyone who watches that r has moved.
+// published tells everyone who watches that r has moved. Workers look only where
+// a phase may have been queued: every one of them asks the database.
 func (s *Service) published(r Run) {
-	s.Bus.Publish(Topic(r.ID), DispatchTopic, cancelTopic(r.ID), orgTopic(r.OrgID), wsRunsTopic(r.WorkspaceID), workspace.Topic(r.WorkspaceID))
+	topics := []string{Topic(r.ID), MovedTopic, cancelTopic(r.ID), orgTopic(r.OrgID), wsRunsTopic(r.WorkspaceID), workspace.Topic(r.WorkspaceID)}
+	if !r.Status.AtWork() && r.Status != core.Planned && r.Status != core.PlannedAndSaved {
+		topics = append(topics, DispatchTopic)
+	}
+	s.Bus.Publish(topics...)
 }
 
 // WorkspaceChanged looks again at what the runs of a workspace wait for: a lock
@@ -178,7 +179,7 @@ func (s *Service) WorkspaceChanged(ctx context.Context, ws core.ID) error {
 	for _, r := range dropped {
 		s.published(r)
 	}
-	s.Bus.Publish(DispatchTopic, wsRunsTopic(ws))
+	s.Bus.Publish(DispatchTopic, MovedTopic, wsRunsTopic(ws))
 	return err
 }
 

@@ -203,12 +203,8 @@ func (s *Service) inputs(r Run) (in frozenInputs, err error) {
 
 // HasArtifacts reports whether the JSON documents of a run's plan exist.
 func (s *Service) HasArtifacts(ctx context.Context, run core.ID) (have bool, err error) {
-	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
-		n, err := db.One(ctx, tx, db.Int, `SELECT count(*) FROM phase WHERE run_id = $1 AND kind = 'plan' AND json_object <> ''`, run)
-		have = n > 0
-		return err
-	})
-	return have, err
+	ids, err := db.Ask(ctx, s.DB, db.ID, `SELECT id FROM phase WHERE run_id = $1 AND kind = 'plan' AND json_object <> ''`, run)
+	return len(ids) > 0, err
 }
 
 // RedactedPlan returns the JSON of a plan as the engine shows it, without what

@@ -73,16 +73,13 @@ func (s *Service) claimOne(ctx context.Context, node string, pool core.ID, nonce
 	var moved *Run
 	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
 		work, moved = nil, nil
-		ids, err := db.All(ctx, tx, db.ID, `SELECT id FROM phase p WHERE status = 'queued' AND pool_id = $1 AND `+servedBy+`
+		ps, err := db.All(ctx, tx, scanPhase, `SELECT `+phaseColumns+` FROM phase p WHERE status = 'queued' AND pool_id = $1 AND `+servedBy+`
 			AND NOT EXISTS (SELECT 1 FROM run r JOIN organization o ON o.id = r.org_id WHERE r.id = p.run_id AND o.disabled)
 			ORDER BY class, turn, queued_at LIMIT 1`+tx.ForClaim(), pool)
-		if err != nil || len(ids) == 0 {
+		if err != nil || len(ps) == 0 {
 			return err
 		}
-		p, err := loadPhase(ctx, tx, ids[0])
-		if err != nil {
-			return err
-		}
+		p := ps[0]
 		r, err := loadForChange(ctx, tx, p.RunID)
 		if err != nil {
 			return err
@@ -203,6 +200,7 @@ func (s *Service) workOf(ctx context.Context, tx *db.Tx, r Run, p Phase, w works
 	if work.Token, err = s.Accounts.IssueRunToken(ctx, tx, r.ID); err != nil {
 		return nil, err
 	}
+	config.Ahead(tx, r.ConfigID)
 	plan, apply, err := account.TimeLimits(ctx, tx, r.OrgID)
 	if err != nil {
 		return nil, err
@@ -238,30 +236,31 @@ func errStale() error {
 // fenced loads the run and the phase of a claim for change, and fails if the
 // claim is over.
 func (s *Service) fenced(ctx context.Context, tx *db.Tx, phase core.ID, epoch int64) (r Run, p Phase, err error) {
-	if p, err = loadPhase(ctx, tx, phase); err != nil {
+	var place struct {
+		run, workspace core.ID
+		kind           PhaseKind
+	}
+	if _, err = db.One(ctx, tx, func(row db.Row) (int, error) { return 0, row.Scan(&place.run, &place.workspace, &place.kind) },
+		`SELECT r.id, r.workspace_id, p.kind FROM phase p JOIN run r ON r.id = p.run_id WHERE p.id = $1`, phase); err != nil {
 		if core.KindOf(err) == core.NotFound {
 			err = errStale() // deleted with its workspace
 		}
 		return r, p, err
 	}
-	if err := workspace.Hold(ctx, tx, mustWorkspace(ctx, tx, p.RunID)); err != nil {
+	if err := workspace.Hold(ctx, tx, place.workspace); err != nil {
 		return r, p, err
 	}
-	if r, err = loadForChange(ctx, tx, p.RunID); err != nil {
+	tx.Ahead(runByID+tx.ForUpdate(), place.run)
+	if place.kind == ApplyPhase {
+		workspace.Ahead(tx, place.workspace)
+	}
+	if p, err = loadPhase(ctx, tx, phase); err != nil {
 		return r, p, err
 	}
-	if p, err = loadPhase(ctx, tx, phase); err == nil && (p.Epoch != epoch || p.Status != PhaseRunning) {
+	if r, err = loadForChange(ctx, tx, place.run); err == nil && (p.Epoch != epoch || p.Status != PhaseRunning) {
 		err = errStale()
 	}
 	return r, p, err
-}
-
-func mustWorkspace(ctx context.Context, tx *db.Tx, run core.ID) core.ID {
-	id, err := db.One(ctx, tx, db.ID, `SELECT workspace_id FROM run WHERE id = $1`, run)
-	if err != nil {
-		return ""
-	}
-	return id
 }
 
 // Signal is what a heartbeat brings back.

@@ -224,6 +224,9 @@ func WorkspaceTopic(ws core.ID) string  { return wsRunsTopic(ws) }
 // DispatchTopic is published when a phase may have become ready for a worker.
 const DispatchTopic = "dispatch"
 
+// MovedTopic is published when any run has moved.
+const MovedTopic = "moved"
+
 // Creator is the subject that a run speaks for when nobody is there to ask: the
 // one who created it, with the rights they have now.
 func (r Run) Creator() core.Subject {
@@ -293,6 +296,9 @@ func (s *Service) around(ctx context.Context, tx *db.Tx, rs []Run, of phaseLoade
 	if len(rs) == 0 {
 		return nil, nil
 	}
+	ids := idsOf(rs)
+	tx.Ahead(historySQL(len(rs)), ids...)
+	tx.Ahead(commentsSQL(len(rs)), ids...)
 	phases, err := of(ctx, tx, rs)
 	if err != nil {
 		return nil, err

@@ -38,13 +38,15 @@ func scan(row db.Row) (r Run, err error) {
 	return r, nil
 }
 
+const runByID = `SELECT ` + columns + ` FROM run r WHERE r.id = $1`
+
 func load(ctx context.Context, tx *db.Tx, id core.ID) (Run, error) {
-	return db.One(ctx, tx, scan, `SELECT `+columns+` FROM run r WHERE r.id = $1`, id)
+	return db.One(ctx, tx, scan, runByID, id)
 }
 
 // loadForChange is load for a caller that is going to advance the run.
 func loadForChange(ctx context.Context, tx *db.Tx, id core.ID) (Run, error) {
-	return db.One(ctx, tx, scan, `SELECT `+columns+` FROM run r WHERE r.id = $1`+tx.ForUpdate(), id)
+	return db.One(ctx, tx, scan, runByID+tx.ForUpdate(), id)
 }
 
 func insert(ctx context.Context, tx *db.Tx, r Run) error {
@@ -84,8 +86,10 @@ func insertPhases(ctx context.Context, tx *db.Tx, r Run, pool core.ID) error {
 		core.NewID("plan"), r.ID, class, core.NewID("apply"), classApply, pool)
 }
 
+const phaseByID = `SELECT ` + phaseColumns + ` FROM phase p WHERE p.id = $1`
+
 func loadPhase(ctx context.Context, tx *db.Tx, id core.ID) (Phase, error) {
-	return db.One(ctx, tx, scanPhase, `SELECT `+phaseColumns+` FROM phase p WHERE p.id = $1`, id)
+	return db.One(ctx, tx, scanPhase, phaseByID, id)
 }
 
 func idsOf(rs []Run) []any {
@@ -123,11 +127,23 @@ func addPhases(ctx context.Context, tx *db.Tx, out map[core.ID][]Phase, rs []Run
 	if len(rs) == 0 {
 		return nil
 	}
-	ps, err := db.All(ctx, tx, scan, `SELECT `+columns+` FROM phase p WHERE p.run_id IN (`+db.In(1, len(rs))+`)`, idsOf(rs)...)
+	ps, err := db.All(ctx, tx, scan, phasesSQL(columns, len(rs)), idsOf(rs)...)
 	for _, p := range ps {
 		out[p.RunID] = append(out[p.RunID], p)
 	}
 	return err
+}
+
+func phasesSQL(columns string, n int) string {
+	return `SELECT ` + columns + ` FROM phase p WHERE p.run_id IN (` + db.In(1, n) + `)`
+}
+
+func historySQL(n int) string {
+	return `SELECT e.run_id, e.id, e.from_status, e.to_status, e.at FROM run_event e WHERE e.run_id IN (` + db.In(1, n) + `) ORDER BY e.run_id, e.seq`
+}
+
+func commentsSQL(n int) string {
+	return `SELECT run_id, id FROM comment WHERE run_id IN (` + db.In(1, n) + `) ORDER BY run_id, created_at, id`
 }
 
 // historyOf returns the events of runs, oldest first, in one query: which they
@@ -135,7 +151,7 @@ func addPhases(ctx context.Context, tx *db.Tx, out map[core.ID][]Phase, rs []Run
 func historyOf(ctx context.Context, tx *db.Tx, rs []Run) (map[core.ID][]Event, error) {
 	es, err := db.All(ctx, tx, func(r db.Row) (e Event, err error) {
 		return e, r.Scan(&e.RunID, &e.ID, &e.From, &e.To, &e.At)
-	}, `SELECT e.run_id, e.id, e.from_status, e.to_status, e.at FROM run_event e WHERE e.run_id IN (`+db.In(1, len(rs))+`) ORDER BY e.run_id, e.seq`, idsOf(rs)...)
+	}, historySQL(len(rs)), idsOf(rs)...)
 	out := make(map[core.ID][]Event, len(rs))
 	for _, e := range es {
 		out[e.RunID] = append(out[e.RunID], e)
@@ -146,7 +162,7 @@ func historyOf(ctx context.Context, tx *db.Tx, rs []Run) (map[core.ID][]Event, e
 // commentsOf returns the ids of the comments on runs, oldest first, in one query.
 func commentsOf(ctx context.Context, tx *db.Tx, rs []Run) (map[core.ID][]core.ID, error) {
 	cs, err := db.All(ctx, tx, func(r db.Row) (x [2]core.ID, err error) { return x, r.Scan(&x[0], &x[1]) },
-		`SELECT run_id, id FROM comment WHERE run_id IN (`+db.In(1, len(rs))+`) ORDER BY run_id, created_at, id`, idsOf(rs)...)
+		commentsSQL(len(rs)), idsOf(rs)...)
 	out := map[core.ID][]core.ID{}
 	for _, c := range cs {
 		out[c[0]] = append(out[c[0]], c[1])

@@ -201,12 +201,8 @@ func (s *Service) OfWorkspace(ctx context.Context, ws core.ID) (value secret.Tex
 		id    core.ID
 		value []byte
 	}
-	var ks []sealed
-	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
-		ks, err = db.All(ctx, tx, func(r db.Row) (k sealed, err error) { return k, r.Scan(&k.id, &k.value) },
-			`SELECT k.id, k.value FROM ssh_key k JOIN workspace w ON w.ssh_key_id = k.id AND w.org_id = k.org_id WHERE w.id = $1`, ws)
-		return err
-	})
+	ks, err := db.Ask(ctx, s.DB, func(r db.Row) (k sealed, err error) { return k, r.Scan(&k.id, &k.value) },
+		`SELECT k.id, k.value FROM ssh_key k JOIN workspace w ON w.ssh_key_id = k.id AND w.org_id = k.org_id WHERE w.id = $1`, ws)
 	if err != nil || len(ks) == 0 {
 		return "", err
 	}

@@ -57,6 +57,7 @@ type Version struct {
 	CreatedAt     time.Time
 	Backing       string // "", or what became of the bytes: soft_deleted, deleted
 
+	org     core.ID // of its workspace, where that is at hand
 	summary string
 	ingress string // JSON of where its run's configuration came from
 }
@@ -191,7 +192,7 @@ func commit(ctx context.Context, tx *db.Tx, w workspace.Workspace, st Staged, ru
 		return *cur, true, nil
 	}
 	v = version(w.ID, st, run, by, Finalized)
-	v.RollbackOf = of
+	v.RollbackOf, v.org = of, w.OrgID
 	if v, err = insert(ctx, tx, v); err != nil {
 		return v, false, err
 	}

@@ -20,15 +20,13 @@ func scan(r db.Row) (v Version, err error) {
 }
 
 func insert(ctx context.Context, tx *db.Tx, v Version) (Version, error) {
-	seq, err := db.One(ctx, tx, db.Int, `SELECT COALESCE(max(seq), 0) + 1 FROM state_version WHERE workspace_id = $1`, v.WorkspaceID)
-	if err != nil {
-		return v, err
-	}
-	v.ID, v.Seq, v.CreatedAt = core.NewID("sv"), seq, tx.Now()
-	_, err = tx.Exec(ctx, `
+	v.ID, v.CreatedAt = core.NewID("sv"), tx.Now()
+	var err error
+	v.Seq, err = db.One(ctx, tx, db.Int, `
 		INSERT INTO state_version (`+stored+`)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)`,
-		v.ID, v.WorkspaceID, v.Seq, v.Serial, v.Lineage, v.MD5, v.Status, v.Object, v.JSONObject, v.Size, v.EngineVersion, v.Resources, v.RunID, v.CreatedBy, v.CreatedAt, v.RollbackOf, v.Backing, v.summary)
+		VALUES ($1, $2, (SELECT COALESCE(max(x.seq), 0) + 1 FROM state_version x WHERE x.workspace_id = $2), $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+		RETURNING seq`,
+		v.ID, v.WorkspaceID, v.Serial, v.Lineage, v.MD5, v.Status, v.Object, v.JSONObject, v.Size, v.EngineVersion, v.Resources, v.RunID, v.CreatedBy, v.CreatedAt, v.RollbackOf, v.Backing, v.summary)
 	if err != nil {
 		return v, err
 	}
@@ -38,9 +36,12 @@ func insert(ctx context.Context, tx *db.Tx, v Version) (Version, error) {
 
 // note adds what was done to the version to its organization's trail.
 func (v Version) note(ctx context.Context, tx *db.Tx, action string) error {
-	org, err := db.One(ctx, tx, db.ID, `SELECT org_id FROM workspace WHERE id = $1`, v.WorkspaceID)
-	if err != nil {
-		return err
+	org := v.org
+	if org == "" {
+		var err error
+		if org, err = db.One(ctx, tx, db.ID, `SELECT org_id FROM workspace WHERE id = $1`, v.WorkspaceID); err != nil {
+			return err
+		}
 	}
 	meta := map[string]any{"workspace": v.WorkspaceID, "serial": v.Serial}
 	for k, id := range map[string]core.ID{"run": v.RunID, "rollback_of": v.RollbackOf} {

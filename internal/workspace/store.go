@@ -132,14 +132,18 @@ func update(ctx context.Context, tx *db.Tx, w Workspace) error {
 // Load returns a workspace without asking who wants it, for the packages above
 // that have asked already.
 func Load(ctx context.Context, tx *db.Tx, id core.ID) (Workspace, error) {
-	return db.One(ctx, tx, scan, `SELECT `+columns+from+` WHERE w.id = $1`, id)
+	return db.One(ctx, tx, scan, oneSQL, id)
 }
+
+const oneSQL = `SELECT ` + columns + from + ` WHERE w.id = $1`
+
+// Ahead announces a Load, see db.Tx.
+func Ahead(tx *db.Tx, id core.ID) { tx.Ahead(oneSQL, id) }
 
 // Hold makes the rest of tx the only one that changes things of this
 // workspace. SQLite has one writer anyway.
 func Hold(ctx context.Context, tx *db.Tx, id core.ID) error {
-	_, err := db.One(ctx, tx, db.ID, `SELECT id FROM workspace WHERE id = $1`+tx.ForUpdate(), id)
-	return err
+	return tx.Lock(ctx, core.Errorf(core.NotFound, "not found"), `SELECT id FROM workspace WHERE id = $1`, id)
 }
 
 // NextRun hands out the numbers that count up per workspace from 1 without
