@@ -244,7 +244,9 @@ func TestMust(t *testing.T) {
 		}); err != nil || count() != 1 {
 			t.Errorf("a row is there: %v", err)
 		}
-		if err := d.Do(ctx, func(ctx context.Context, tx *db.Tx) error { return tx.Lock(ctx, miss, `SELECT id FROM must WHERE id = $1`, "b") }); !errors.Is(err, miss) {
+		if err := d.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
+			return tx.Lock(ctx, miss, `SELECT id FROM must WHERE id = $1`, "b")
+		}); !errors.Is(err, miss) {
 			t.Errorf("lock of nothing: %v", err)
 		}
 	})

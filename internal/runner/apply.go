@@ -16,6 +16,7 @@ func (j *job) apply(ctx context.Context) error {
 	watched, done := j.r.Bus.Listen(run.LogReadTopic(j.w.Phase.ID))
 	defer done()
 	res, started, cause := j.runApply(ctx)
+	j.r.engineOver(j)
 	fault.Point("exited", j.w.Phase.ID)
 	if notStarted(cause) {
 		started = false

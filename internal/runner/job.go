@@ -25,6 +25,7 @@ type job struct {
 	force, over     bool // why it is stopped
 	shutdown        bool
 	late            bool  // it took longer than it may
+	reports         bool  // its engine is over; of the runner's lock
 	unfit           error // why it cannot begin
 
 	// What the phase needs besides its files is asked for while those are read.

@@ -13,6 +13,7 @@ import (
 
 func (j *job) plan(ctx context.Context) error {
 	res, spec, err := j.runPlan(ctx)
+	j.r.engineOver(j)
 	fault.Point("exited", j.w.Phase.ID)
 	if err != nil || res.Canceled {
 		return j.failPlan(ctx, err, res.Canceled, res.Killed, res.ExitCode)

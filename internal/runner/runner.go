@@ -147,7 +147,7 @@ func (r *Runner) Hasten() { r.rush.Do(func() { close(r.hasten) }) }
 
 // claimAll fills the free slots.
 func (r *Runner) claimAll(ctx context.Context) {
-	for ctx.Err() == nil && r.load() < r.Slots && !(r.Single && r.taken > 0) {
+	for ctx.Err() == nil && r.room() && !(r.Single && r.taken > 0) {
 		fault.Point("claim", r.Node)
 		if !r.roomy(ctx) {
 			return
@@ -221,6 +221,29 @@ func (r *Runner) working(phase core.ID) bool {
 	return r.active[phase] != nil
 }
 
+// room tells whether another phase may be claimed. A slot is an engine's: while
+// one phase is reported the next is prepared, so that the processors do not wait
+// for the database. What cannot be reported does not pile up.
+func (r *Runner) room() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	engines := 0
+	for _, j := range r.active {
+		if !j.reports {
+			engines++
+		}
+	}
+	return engines < r.Slots && len(r.active) < 2*r.Slots
+}
+
+// engineOver gives the slot of j back: what is left of it is to be reported.
+func (r *Runner) engineOver(j *job) {
+	r.mu.Lock()
+	j.reports = true
+	r.mu.Unlock()
+	r.look()
+}
+
 func (r *Runner) load() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -232,6 +255,11 @@ func (r *Runner) done(j *job) {
 	delete(r.active, j.w.Phase.ID)
 	r.mu.Unlock()
 	r.leave(j.w.Run.ID)
+	r.look()
+}
+
+// look has the free slots looked at.
+func (r *Runner) look() {
 	select {
 	case r.idle <- struct{}{}:
 	default:
