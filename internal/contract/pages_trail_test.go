@@ -177,7 +177,7 @@ func TestTrailIsReadAPartAtATime(t *testing.T) {
 		}
 
 		body := ann.get(trailPath + "?type=workspace")
-		ann.has(body, "nothing is like that")
+		ann.has(body, "20,000 entries before this place nothing is like that")
 		ann.has(found(ann.get(next(t, body, "Look further back"))), shop)
 		ann.has(found(ann.get(trailPath+"?resource="+shop)), ">created<")
 		ann.has(found(ann.get(trailPath+"?who=ann&type=workspace")), ">created<")

@@ -120,7 +120,7 @@ func (k known) about(org string, e audit.Event) (t thing) {
 		id = text(e, "run")
 		now, there = k[[2]string{"run", id}]
 	case "organization":
-		t.Href = ui.OrgPath(org, "settings")
+		t.Name, t.Href = org, ui.OrgPath(org, "settings")
 		return t
 	case "organization_user":
 		t.Href = ui.OrgPath(org, "members")

@@ -82,6 +82,8 @@ func finder(e audit.Event) string {
 // means says by what somebody spoke, where it was not by signing in.
 func means(e audit.Event) string {
 	switch {
+	case e.ActorKind == core.Anonymous && e.RequestID != "":
+		return "by an address it had handed out" // uploads name nobody
 	case e.ActorKind == core.Anonymous:
 		return "by itself"
 	case e.TokenID == "" && e.ActorKind != core.UserKind:
