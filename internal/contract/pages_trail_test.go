@@ -92,6 +92,21 @@ func TestTrailIsFoundOnItsPage(t *testing.T) {
 		}
 		ann.has(body, fmt.Sprintf("%d entries long", head.Seq), head.Hash[:12], `data-copy="`+head.Hash+`"`, fmt.Sprintf("interlock audit verify --checkpoint %s:%d:%s", org, head.Seq, head.Hash), "--public-key ed25519:")
 
+		// What the page says to keep is what the check takes.
+		_, kept, _ := strings.Cut(body, "interlock audit verify --checkpoint ")
+		kept, _, _ = strings.Cut(kept, "<")
+		point, err := audit.ParsePoint(kept)
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys, err := audit.StoredKeys(t.Context(), s.App.DB())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := audit.Verify(t.Context(), s.App.DB(), keys, []audit.Point{point}); err != nil {
+			t.Error(err)
+		}
+
 		for q, want := range map[string][2]string{
 			"who=ANN&action=lock":                     {">locked<", ">created<"},
 			"who=%3D1%2B1":                            {"wax_and_wane", ">locked<"},
