@@ -50,6 +50,7 @@ import (
 	"interlock/internal/sso"
 	"interlock/internal/state"
 	"interlock/internal/surgery"
+	"interlock/internal/trail"
 	"interlock/internal/upgrade"
 	"interlock/internal/variable"
 	"interlock/internal/vcs"
@@ -337,7 +338,7 @@ func (s *Server) wire(ctx context.Context) error {
 		modules, tests,
 		pools, &runner.Gate{Runs: s.runs, Configs: s.configs, States: s.states, SSHKey: keys.OfWorkspace, Bus: s.bus, Pools: pools, Signer: s.signer, Mirror: s.agentMirror(mirrored)},
 		mirrored, keys, triggers, guards, planner, drifts, engines, surgeon, s.vcs,
-		&explorer.Service{DB: s.db, Accounts: s.accounts},
+		&explorer.Service{DB: s.db, Accounts: s.accounts}, &trail.Service{DB: s.db},
 		&estate.Service{DB: s.db, Accounts: s.accounts, Workspaces: s.workspaces, Configs: s.configs, Runs: s.runs, Base: s.URL},
 		site, web.Static{}, s.metrics, health{s}, newMeta(s.cfg.IPRanges),
 	} {

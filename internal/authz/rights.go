@@ -121,6 +121,9 @@ func OrgsRights(ctx context.Context, tx *db.Tx, orgs ...core.ID) (map[core.ID]co
 			// Its settings and its end are for people to decide.
 			have[x.org] &^= core.UpdateOrg | core.DeleteOrg
 		}
+		if s.Kind == core.TeamKind || s.TokenID != "" {
+			have[x.org] &^= core.BrowseAudit // no token of a user or a team reads the trail
+		}
 	}
 	return have, err
 }

@@ -403,6 +403,9 @@ func (w *world) sights() []sight {
 		{"explorer-engines", org + "/explorer?view=engines", ""},
 		{"map", org + "/map", "names of workspaces take no markup"},
 		{"usage", org + "/usage", "names of workspaces take no markup"},
+		{"audit", org + "/audit?type=notification_configuration", ""},
+		{"audit-all", org + "/audit", ""},
+		{"audit-none", org + "/audit?action=none", "nothing is found"},
 		{"projects", org + "/projects", ""},
 		{"project", org + "/projects/" + w.id["project"], ""},
 		{"project-access", org + "/projects/" + w.id["project"] + "/access/" + w.id["tprj"], "names of teams and projects take no markup"},
@@ -533,7 +536,7 @@ func (w *world) covered() {
 	// What shows no page of its own: it leads elsewhere, streams, is a file,
 	// or needs a step before it that other tests take.
 	for _, p := range []string{"GET /{$}", "GET /app/settings/tokens", "GET /sso/{provider}/start", "GET /sso/{provider}/callback", "GET /sso/{provider}/finish", "GET /signin/code", "GET /setup/{token}",
-		"GET /app/organizations/{org}/explorer/csv", "GET /app/{org}/{workspace}/states/{state}/download", "GET /app/{org}/{workspace}/runs/{run}/events", "GET /app/{org}/{workspace}/runs/{run}/log/{phase}"} {
+		"GET /app/organizations/{org}/explorer/csv", "GET /app/organizations/{org}/audit/csv", "GET /app/{org}/{workspace}/states/{state}/download", "GET /app/{org}/{workspace}/runs/{run}/events", "GET /app/{org}/{workspace}/runs/{run}/log/{phase}"} {
 		seen[p] = true
 	}
 	for _, r := range w.s.App.Routes() {

@@ -44,6 +44,7 @@ var matrixOrgPermissions = map[string]string{
 	"MT": "manage-teams", "MM": "manage-membership", "MW": "manage-workspaces", "RW": "read-workspaces", "MJ": "manage-projects",
 	"RJ": "read-projects", "MV": "manage-vcs-settings", "MP": "manage-policies", "PO": "manage-policy-overrides", "MA": "manage-agent-pools",
 	"MK": "manage-run-tasks", "MO": "manage-modules", "MR": "manage-providers", "OA": "manage-organization-access", "ST": "access-secret-teams",
+	"BA": "browse-audit-trail",
 }
 
 // newMatrixWorld starts a server with everything in it.

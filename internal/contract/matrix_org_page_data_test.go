@@ -16,6 +16,8 @@ var matrixOrgPageRows = []matrixRow{
 	{"GET /api/v2/organizations/{org}/explorer/export/csv", "org.people", "query=type=modules", nil},
 	{"GET /app/organizations/{org}/map", "org.see", "", nil},
 	{"GET /app/organizations/{org}/usage", "org.seeall", "", nil},
+	{"GET /app/organizations/{org}/audit", "org.trail", "", nil},
+	{"GET /app/organizations/{org}/audit/csv", "org.trail", "anon=401", nil},
 	{"POST /app/organizations/{org}/views", "org.see", "", url.Values{"list": {"workspaces"}, "view-name": {"mine"}, "query": {"q=a"}}},
 	{"POST /app/organizations/{org}/views/{view}/delete", "org.see", "only=none", nil},
 	{"GET /app/organizations/{org}/members", "org.see", "", nil},

@@ -90,4 +90,4 @@ var matrixRegistryRows = []matrixRow{
 
 // everyMemberBut leaves the question of who may ask for a free name open for
 // members: some do before they ask somebody to publish.
-const everyMemberBut = "M0,R,P,W,A,C0,C1,C2,PR,PW,PM,PA,MT,MM,MW,RW,MJ,RJ,MV,MP,PO,MA,MK,MR,OA,ST,TW,RT"
+const everyMemberBut = "M0,R,P,W,A,C0,C1,C2,PR,PW,PM,PA,MT,MM,MW,RW,MJ,RJ,MV,MP,PO,MA,MK,MR,OA,ST,BA,TW,RT"

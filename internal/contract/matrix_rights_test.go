@@ -45,7 +45,7 @@ var workspaceColumns = map[string]string{
 }
 
 // everyMember is everybody who belongs to acme and may speak v2.
-const everyMember = "M0 R P W A C0 C1 C2 PR PW PM PA MT MM MW RW MJ RJ MV MP PO MA MK MO MR OA ST OO TW TO OT"
+const everyMember = "M0 R P W A C0 C1 C2 PR PW PM PA MT MM MW RW MJ RJ MV MP PO MA MK MO MR OA ST BA OO TW TO OT"
 
 // orgGrid says who may do what with acme and its projects.
 var orgGrid = map[string]string{
@@ -80,8 +80,9 @@ var orgGrid = map[string]string{
 	"prj.notify":    "OO TO MJ PA",
 	"prj.readvs":    "OO OT TO MW MJ RW RJ PR PW PM PA",
 	"audit":         "OT AU",
+	"org.trail":     "OO BA", // its page
 	"admin":         "SA",
-	"user":          "XO SA M0 R P W A C0 C1 C2 PR PW PM PA MT MM MW RW MJ RJ MV MP PO MA MK MO MR OA ST OO",
+	"user":          "XO SA M0 R P W A C0 C1 C2 PR PW PM PA MT MM MW RW MJ RJ MV MP PO MA MK MO MR OA ST BA OO",
 	"any":           everyMember + " XO SA RT",
 	"anyAU":         everyMember + " XO SA RT AU",
 	"nobody":        "",

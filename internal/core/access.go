@@ -31,6 +31,7 @@ var orgPermissions = []struct {
 	{"manage-organization-access", ManageOrgAccess},
 	{"access-secret-teams", SecretTeams},
 	{"manage-agent-pools", ManageAgentPools},
+	{"browse-audit-trail", BrowseAudit},
 }
 
 // OrgPermissions lists the names of all permissions on an organization.

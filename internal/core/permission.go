@@ -71,7 +71,8 @@ const (
 	ManageModules
 	ManageProviders
 	ManageAgentPools
-	ReadAudit
+	ReadAudit   // over the API
+	BrowseAudit // on its page, which people alone see
 )
 
 // Has reports whether all of want is in r.
@@ -107,12 +108,12 @@ const (
 
 	ownerOrgRights = ReadOrg | UpdateOrg | DeleteOrg | CreateWorkspace | ReadAllWorkspaces | ManageWorkspaces | ReadProjects | ManageProjects | ManageVarsets |
 		ManageTeams | ManageOwners | ManageOrgAccess | SecretTeams | ManageMembers | ManageOrgTokens | ManageVCS | ManageSSHKeys |
-		ManagePolicies | OverridePolicies | ManageRunTasks | ManageModules | ManageProviders | ManageAgentPools
+		ManagePolicies | OverridePolicies | ManageRunTasks | ManageModules | ManageProviders | ManageAgentPools | BrowseAudit
 
 	// An organization token configures; it neither runs nor reads a plan's
 	// secrets, and it stays away from SSH keys and the organization's settings.
 	orgTokenWorkspaceRights = ownerWorkspaceRights &^ (QueuePlan | ApplyRuns | ForceCancelRuns | ReadPlanJSON | WriteState | ManageNotifications | OverridePolicies)
-	orgTokenOrgRights       = ownerOrgRights&^(UpdateOrg|DeleteOrg|ManageSSHKeys|OverridePolicies) | ReadAudit
+	orgTokenOrgRights       = ownerOrgRights&^(UpdateOrg|DeleteOrg|ManageSSHKeys|OverridePolicies|BrowseAudit) | ReadAudit
 
 	// A run reads what its engine needs of its own workspace, and the state of
 	// those that share theirs with it.

@@ -142,15 +142,7 @@ func (a Asked) cells(x Row) []string {
 		cells = []string{x.Key, n(x.Instances), n(x.Workspaces)}
 	}
 	for i, c := range cells {
-		cells[i] = inert(c)
+		cells[i] = web.Cell(c)
 	}
 	return cells
-}
-
-// inert keeps a cell from being a formula of whoever opens the file.
-func inert(cell string) string {
-	if cell != "" && strings.ContainsRune("=+-@\t\r", rune(cell[0])) {
-		return "'" + cell
-	}
-	return cell
 }

@@ -18,6 +18,7 @@ import (
 	"interlock/internal/core"
 	"interlock/internal/db"
 	"interlock/internal/jsonapi"
+	"interlock/internal/web"
 )
 
 // A kind of value of a column, which says by what it can be filtered.
@@ -318,7 +319,7 @@ func (s *Service) v2CSV(w http.ResponseWriter, r *http.Request) error {
 			case *int64:
 				cells = append(cells, strconv.FormatInt(*v, 10))
 			default:
-				cells = append(cells, inert(fmt.Sprint(*row[i].(*string))))
+				cells = append(cells, web.Cell(fmt.Sprint(*row[i].(*string))))
 			}
 		}
 		_ = out.Write(cells)
