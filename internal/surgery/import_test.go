@@ -133,8 +133,9 @@ func TestAnImportIsARunThatTouchesNothingElse(t *testing.T) {
 func TestImportsBeginAState(t *testing.T) {
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		w := newWorld(t, dsn)
-		w.ws = w.ann.Workspace(t, "acme", "fresh", map[string]any{"working-directory": "prod"})
+		w.ws = w.ann.Workspace(t, "acme", "fresh", map[string]any{"working-directory": "elsewhere"})
 		w.at = "/api/v2/workspaces/" + w.ws
+		w.ann.Do(t, "POST", w.at+"/vars", servertest.Doc("vars", map[string]any{"key": "TF_ATLAS_DIR", "value": "prod", "category": "env"})).Want(t, 201)
 		w.ann.Do(t, "POST", w.at+"/state-operations", doc(op("import", "terraform_data.a", "x"))).Want(t, 409)
 		w.ann.Upload(t, w.ws, map[string]string{
 			"real/main.tf":   "module \"m\" {\n  source = \"./m\"\n}\nresource \"terraform_data\" \"c\" {\n  for_each = toset([\"x y\", \"$${z}\", \"other\"])\n}\n",

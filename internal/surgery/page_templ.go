@@ -84,7 +84,7 @@ func listPage(w workspace.View, os []Operation, total int64, p jsonapi.Page, f u
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}
-					templ_7745c5c3_Err = ui.Area(f, "operations", "Operations", "One a line: mv FROM TO, rm ADDRESS, replace-provider FROM TO, or import ADDRESS ID. The next page shows what they would do; nothing is changed before you confirm it there. Imports come alone: they are a run of the current configuration, which must have the resource, and of nothing else in it. The id is the rest of the line.", 4).Render(ctx, templ_7745c5c3_Buffer)
+					templ_7745c5c3_Err = ui.Area(f, "operations", "Operations", "One a line: mv FROM TO, rm ADDRESS, replace-provider FROM TO, or import ADDRESS ID. The next page shows what they would do; nothing is changed before you confirm it there. Imports come alone: they are a run of the current configuration, which must have the resource, and touch nothing else but what that depends on. The id is the rest of the line.", 4).Render(ctx, templ_7745c5c3_Buffer)
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}
