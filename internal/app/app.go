@@ -320,7 +320,7 @@ func (s *Server) wire(ctx context.Context) error {
 	s.runs.Sweeps = append(s.runs.Sweeps, pools.Sweep)
 	doors := &sso.Service{DB: s.db, Box: s.box, Accounts: s.accounts, Outbound: outbound.New(s.cfg.OutboundAllow), Base: s.URL}
 	s.accounts.SignInWays = doors.Ways
-	surgeon := &surgery.Service{DB: s.db, States: s.states, Workspaces: s.workspaces, Exec: s.exec, Catalog: s.catalog, Root: filepath.Join(s.cfg.DataDir, "surgery")}
+	surgeon := &surgery.Service{DB: s.db, Configs: s.configs, States: s.states, Runs: s.runs, Workspaces: s.workspaces, Exec: s.exec, Catalog: s.catalog, Root: filepath.Join(s.cfg.DataDir, "surgery")}
 	if err := surgeon.Prepare(); err != nil {
 		return err
 	}

@@ -277,6 +277,9 @@ func (w *world) around(shop string) {
 		w.id[colour] = ann.Get(t, "/api/v2/workspaces/"+dns+"/current-state-version").Want(t, 200).One(t).ID
 	}
 	w.id["operation"] = w.form("/app/acme/dns/state-operations", "operations", "mv terraform_data.zone terraform_data.area["+strconv.Quote(w.key("south"))+"]")
+	ann.Upload(t, dns, map[string]string{"main.tf": "resource \"terraform_data\" \"found\" {}\n"}, map[string]any{"auto-queue-runs": false})
+	ann.WaitRun(t, filepath.Base(w.form("/app/acme/dns/state-operations", "operations", "import terraform_data.found "+w.key("id"))), "planned")
+	w.id["import"] = "/app/acme/dns/state-operations/" + ann.Get(t, "/api/v2/workspaces/"+dns+"/state-operations").Want(t, 200).List(t)[0].ID
 	ann.Do(t, "POST", "/api/v2/workspaces/"+shop+"/run-triggers", servertest.Doc("run-triggers", map[string]any{}, "sourceable", "workspaces", dns)).Want(t, 201)
 	ann.Do(t, "POST", "/api/v2/workspaces/"+shop+"/relationships/remote-state-consumers", map[string]any{"data": []any{map[string]any{"type": "workspaces", "id": w.id["empty"]}}}).Want(t, 204)
 	ann.Do(t, "POST", "/api/v2/workspaces/"+shop+"/relationships/tags", map[string]any{"data": []any{map[string]any{"type": "tags", "attributes": map[string]any{"name": "critical"}}}}).Want(t, 204)
@@ -446,6 +449,7 @@ func (w *world) sights() []sight {
 		{"state-diff", "/app/acme/dns/states/" + w.id["blue"] + "?with=" + w.id["red"], ""},
 		{"state-operations", "/app/acme/dns/state-operations", ""},
 		{"state-operation", w.id["operation"], ""},
+		{"state-operation-import", w.id["import"], ""},
 		{"drift", "/app/acme/paint/drift", ""},
 		{"drift-none", ws + "/drift", ""},
 		{"workspace-settings", ws + "/settings", ""},

@@ -58,3 +58,63 @@ func TestPagesChangeAState(t *testing.T) {
 		ann.barred([]string{strings.Replace(one, "/shop/", "/other/", 1)}, nil)
 	})
 }
+
+// An import is typed like the others and shown by its run: the list and its page
+// lead there, and what was imported is taken back by a staged removal.
+func TestPagesImport(t *testing.T) {
+	t.Parallel()
+	dbtest.EachURL(t, func(t *testing.T, dsn string) {
+		s, ann, eve, api := pagesWorld(t, dsn)
+		ws := api.Workspace(t, "acme", "shop", map[string]any{"auto-apply": true})
+		const at = "/app/acme/shop/state-operations"
+		api.Upload(t, ws, map[string]string{"main.tf": "resource \"terraform_data\" \"a\" {\n for_each = toset([\"it's\"])\n}\nresource \"terraform_data\" \"b\" {\n input = \"waits\"\n}"}, map[string]any{"auto-queue-runs": false})
+		ann.has(ann.get(at), "There is no state to change yet", "import ADDRESS ID")
+		for typed, why := range map[string]string{
+			"import terraform_data.a": "is not an operation", "import terraform_data.a[\"it's\"] x\nrm terraform_data.b": "one kind at a time", "import data.x.y z": "is a data source",
+		} {
+			ann.fails(at, 422, why, "operations", typed)
+		}
+		imported := func(line string) (run, page string) {
+			t.Helper()
+			run = ann.post(at, "operations", line)
+			id, ok := strings.CutPrefix(run, "/app/acme/shop/runs/")
+			list := api.Get(t, "/api/v2/workspaces/"+ws+"/state-operations").Want(t, 200).List(t)
+			if !ok || list[0].Rel("run") != id {
+				t.Fatalf("it leads to %s; the list: %+v", run, list)
+			}
+			return id, at + "/" + list[0].ID
+		}
+
+		run, page := imported(`terraform import 'terraform_data.nowhere' "x"`)
+		api.WaitRun(t, run, "errored")
+		ann.has(ann.get(page), "Failed", "/runs/"+run)
+
+		run, page = imported(`import terraform_data.a["it's"] <b>"${1+1}"`)
+		api.WaitRun(t, run, "planned")
+		ann.has(ann.get("/app/acme/shop/runs/"+run), "Import terraform_data.a", "asked for by ann", "1 to import")
+		ann.has(ann.get(page), "Waits for its run", `href="/app/acme/shop/runs/`+run+`"`, `${1+1}`)
+		ann.has(ann.get(at), "Waits for its run", `href="/app/acme/shop/runs/`+run+`"`, "Failed")
+		ann.lacks(ann.get(page)+ann.get(at), "Stage the removal")
+		ann.fails(page+"/apply", 409, "confirmed or discarded with its run", "reason", "x")
+		eve.barred([]string{page}, nil)
+		ann.post("/app/acme/shop/runs/" + run + "/confirm")
+		api.WaitRun(t, run, "applied")
+
+		body := ann.get(page)
+		ann.has(body, "Applied", "a state</a>", "Stage the removal")
+		rita := s.User(t, "rita")
+		s.Access(t, "acme", "shop", rita, "read")
+		reader := signIn(t, s, "rita", servertest.Password)
+		reader.has(reader.get(page), "Applied", "/runs/"+run)
+		reader.lacks(reader.get(page), "Stage the removal")
+
+		_, rest, _ := strings.Cut(body, `name="operations" value="`)
+		value, _, _ := strings.Cut(rest, `">`)
+		undo := ann.post(at, "operations", value)
+		ann.has(ann.get(undo), "goes", "Not confirmed")
+		ann.post(undo+"/apply", "reason", "was not ours")
+		if st := api.Get(t, "/api/v2/workspaces/"+ws+"/current-state-version").Want(t, 200).One(t); len(st.Attributes["resources"].([]any)) != 0 {
+			t.Errorf("the state holds %+v", st.Attributes["resources"])
+		}
+	})
+}

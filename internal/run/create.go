@@ -201,10 +201,6 @@ func (s *Service) createIn(ctx context.Context, tx *db.Tx, ws core.ID, n New) (r
 	if err != nil {
 		return r, err
 	}
-	dir, err := workspace.CleanDir(w.WorkingDirectory)
-	if err != nil {
-		return r, err
-	}
 	sub := authz.Subject(ctx)
 	r = Run{
 		ID: cmp.Or(n.ID, core.NewID("run")), WorkspaceID: w.ID, OrgID: w.OrgID, ConfigID: c.ID, Status: core.Pending,
@@ -213,7 +209,7 @@ func (s *Service) createIn(ctx context.Context, tx *db.Tx, ws core.ID, n New) (r
 		// The remote backend prints the lines of a log as they are.
 		Structured: w.StructuredOutput && n.Source != "terraform",
 		Targets:    n.Targets, Replaces: n.Replaces, PolicyPaths: n.PolicyPaths, Invokes: n.Invokes, Message: n.Message, Source: n.Source, TriggerReason: n.TriggerReason,
-		Engine: w.Engine, EngineVersion: w.EngineVersion, WorkingDirectory: dir,
+		Engine: w.Engine, EngineVersion: w.EngineVersion,
 		CreatedBy: sub.ID, CreatedName: sub.Name, CreatedAt: tx.Now(),
 	}
 	if n.PlanOnly != nil {
@@ -248,12 +244,9 @@ func (s *Service) createIn(ctx context.Context, tx *db.Tx, ws core.ID, n New) (r
 		if v.Priority && v.Category == variable.Terraform {
 			n.Variables = slices.DeleteFunc(slices.Clone(n.Variables), func(x Variable) bool { return x.Key == v.Key })
 		}
-		// The 2017 system's way to say where in the configuration to run.
-		if v.Category == variable.Env && v.Key == "TF_ATLAS_DIR" {
-			if r.WorkingDirectory, err = workspace.CleanDir(v.Value); err != nil {
-				return r, core.Errorf(core.Invalid, "TF_ATLAS_DIR must be a directory inside the configuration")
-			}
-		}
+	}
+	if r.WorkingDirectory, err = directory(w, frozen); err != nil {
+		return r, err
 	}
 	if r.frozen, err = variable.SealFrozen(s.Box, r.ID, frozenInputs{frozen, n.Variables}); err != nil {
 		return r, err
@@ -291,6 +284,29 @@ func (s *Service) createIn(ctx context.Context, tx *db.Tx, ws core.ID, n New) (r
 		return r, s.begin(ctx, tx, &r)
 	}
 	return r, s.startNext(ctx, tx, w.ID)
+}
+
+// Directory is where in the configuration a run of w works if the subject of
+// ctx queues it now.
+func (s *Service) Directory(ctx context.Context, tx *db.Tx, w workspace.Workspace) (string, error) {
+	frozen, err := s.Variables.Freeze(ctx, tx, w, authz.Subject(ctx).User())
+	if err != nil {
+		return "", err
+	}
+	return directory(w, frozen)
+}
+
+func directory(w workspace.Workspace, frozen []variable.Frozen) (string, error) {
+	dir, err := workspace.CleanDir(w.WorkingDirectory)
+	for _, v := range frozen {
+		// The 2017 system's way to say where in the configuration to run.
+		if err == nil && v.Category == variable.Env && v.Key == "TF_ATLAS_DIR" {
+			if dir, err = workspace.CleanDir(v.Value); err != nil {
+				return "", core.Errorf(core.Invalid, "TF_ATLAS_DIR must be a directory inside the configuration")
+			}
+		}
+	}
+	return dir, err
 }
 
 // configFor checks that a run of w may use configuration version id.

@@ -33,6 +33,19 @@ func path(w workspace.View, below ...string) string {
 	return ui.WorkspacePath(w.OrgName, w.Name, append([]string{"state-operations"}, below...)...)
 }
 
+func runPath(w workspace.View, o Operation) string {
+	return ui.WorkspacePath(w.OrgName, w.Name, "runs", string(o.Run))
+}
+
+// removals are the operations that undo an import, as a form takes them.
+func removals(o Operation) string {
+	var b strings.Builder
+	for _, e := range o.Edits {
+		b.WriteString(executor.EditRemove + " " + e.From + "\n")
+	}
+	return b.String()
+}
+
 const perPage = 30
 
 func (s *Service) find(r *http.Request) (workspace.View, error) {
@@ -60,10 +73,13 @@ func (s *Service) pageStage(r *http.Request) (web.Answer, error) {
 	edits, err := parse(r.PostFormValue("operations"))
 	var o Operation
 	if err == nil {
-		o, err = s.Stage(r.Context(), w.ID, edits)
+		o, err = s.Stage(r.Context(), w.ID, edits, "tfe-ui")
 	}
 	if ui.Typo(err) {
 		return s.listPage(r, ui.Refused(r.PostForm, err), refusal(err))
+	}
+	if o.Run != "" {
+		return web.Answer{Goto: runPath(w, o)}, err
 	}
 	return web.Answer{Goto: path(w, string(o.ID))}, err
 }
@@ -111,51 +127,74 @@ func refusal(err error) int {
 func parse(text string) ([]executor.Edit, error) {
 	var out []executor.Edit
 	for line := range strings.Lines(ui.Text(text)) {
-		f, ok := fields(line)
-		if ok && len(f) == 0 {
+		line = strings.TrimSpace(line)
+		if line == "" {
 			continue
 		}
-		if len(f) > 2 && (f[0] == "terraform" || f[0] == "tofu") && f[1] == "state" {
-			f = f[2:]
-		}
-		if !ok || len(f) < 2 || len(f) > 3 || len(f) == 2 && f[0] != executor.EditRemove {
-			return nil, core.Errorf(core.Invalid, "%q is not an operation such as \"mv FROM TO\"", strings.TrimSpace(line)).InField("operations")
-		}
-		e := executor.Edit{Operation: f[0], From: f[1]}
-		if len(f) == 3 {
-			e.To = f[2]
+		e, ok := parseLine(line)
+		if !ok {
+			return nil, core.Errorf(core.Invalid, "%q is not an operation such as \"mv FROM TO\"", line).InField("operations")
 		}
 		out = append(out, e)
 	}
 	return out, nil
 }
 
-// fields splits a line at its spaces, except within double quotes, which belong
-// to an address, and single ones, which a shell would take away.
-func fields(line string) (out []string, ok bool) {
+func parseLine(line string) (e executor.Edit, ok bool) {
+	first, rest, ok := cut(line)
+	if ok && (first == "terraform" || first == "tofu") {
+		if first, rest, ok = cut(rest); ok && first == "state" {
+			first, rest, ok = cut(rest)
+		}
+	}
+	if e.Operation = first; !ok {
+		return e, false
+	}
+	if e.From, rest, ok = cut(rest); !ok || e.From == "" {
+		return e, false
+	}
+	if e.Operation == Import {
+		e.To = unquoted(rest)
+		return e, e.To != ""
+	}
+	if e.To, rest, ok = cut(rest); !ok || rest != "" {
+		return e, false
+	}
+	return e, e.To != "" || e.Operation == executor.EditRemove
+}
+
+// unquoted is the rest of a line as the id of what is imported: as it stands,
+// but for one pair of quotes around all of it, as a shell wants them.
+func unquoted(id string) string {
+	if n := len(id); n > 2 && (id[0] == '\'' || id[0] == '"') && strings.IndexByte(id[1:], id[0]) == n-2 {
+		return id[1 : n-1]
+	}
+	return id
+}
+
+// cut takes the first field from a line: fields end at spaces, except within
+// double quotes, which belong to an address, and single ones, which a shell
+// would take away.
+func cut(line string) (field, rest string, ok bool) {
+	const spaces = " \t\r\n"
+	line = strings.TrimLeft(line, spaces)
 	var b strings.Builder
 	var quote rune
-	begun := false
-	for _, c := range line {
+	escaped := false
+	for i, c := range line {
 		switch {
+		case escaped || quote == '"' && c == '\\':
+			escaped = !escaped
+			b.WriteRune(c)
 		case c == '\'' && quote == 0, c == '"' && quote == 0, quote != 0 && c == quote:
 			if quote = c - quote; c == '"' {
 				b.WriteRune(c)
 			}
-			begun = true
-		case quote == 0 && (c == ' ' || c == '\t' || c == '\n' || c == '\r'):
-			if begun {
-				out = append(out, b.String())
-			}
-			b.Reset()
-			begun = false
+		case quote == 0 && strings.ContainsRune(spaces, c):
+			return b.String(), strings.Trim(line[i:], spaces), true
 		default:
 			b.WriteRune(c)
-			begun = true
 		}
 	}
-	if begun {
-		out = append(out, b.String())
-	}
-	return out, quote == 0
+	return b.String(), "", quote == 0
 }

@@ -1,7 +1,8 @@
 // Package surgery changes states by the engine's own commands: mv, rm and
 // replace-provider. Somebody stages what is to be done and sees what it does to
 // which addresses, somebody confirms it with a reason, and it can be undone.
-// Nothing but the transaction of the confirmation changes anything.
+// Nothing but the transaction of the confirmation changes anything. An import
+// needs a provider: it is a run, whose plan is the preview (see import.go).
 package surgery
 
 import (
@@ -14,10 +15,12 @@ import (
 
 	"interlock/internal/audit"
 	"interlock/internal/authz"
+	"interlock/internal/config"
 	"interlock/internal/core"
 	"interlock/internal/db"
 	"interlock/internal/executor"
 	"interlock/internal/jsonapi"
+	"interlock/internal/run"
 	"interlock/internal/state"
 	"interlock/internal/tfdata"
 	"interlock/internal/workspace"
@@ -42,7 +45,7 @@ const (
 type Operation struct {
 	ID          core.ID
 	Workspace   core.ID
-	Base        core.ID // the version that was looked at
+	Base        core.ID // the version that was looked at; of an import, the current one if there was one
 	BaseSerial  int64
 	Edits       []executor.Edit
 	Changes     []tfdata.AddressChange
@@ -56,6 +59,8 @@ type Operation struct {
 	CreatedAt   time.Time
 	DecidedName string
 	DecidedAt   *time.Time
+	Run         core.ID // that imports; empty for other operations
+	RunNumber   int64
 
 	md5 string // of the state that the preview came to
 }
@@ -63,7 +68,9 @@ type Operation struct {
 // Service is what the API and the pages call.
 type Service struct {
 	DB         *db.DB
+	Configs    *config.Service
 	States     *state.Service
+	Runs       *run.Service
 	Workspaces *workspace.Service
 	Exec       *executor.Executor
 	Catalog    *executor.Catalog
@@ -137,7 +144,15 @@ func Check(edits []executor.Edit) error {
 		return core.Errorf(core.Invalid, "are more than %d", maxEdits).InField("operations")
 	}
 	for _, e := range edits {
-		if err := e.Check(); err != nil {
+		check := e.Check
+		switch e.Operation {
+		case executor.EditMove, executor.EditRemove, executor.EditReplaceProvider:
+		case Import:
+			check = func() error { return checkImport(e) }
+		default:
+			return core.Errorf(core.Invalid, "%q is no operation; it is mv, rm, replace-provider or import", e.Operation).InField("operations")
+		}
+		if err := check(); err != nil {
 			return core.Wrap(err, core.Invalid, core.Message(err)).InField("operations")
 		}
 	}
@@ -157,14 +172,20 @@ func (s *Service) may(ctx context.Context, ws core.ID) (w workspace.Workspace, c
 }
 
 // Stage has the engine try the edits on a copy of the current state and keeps
-// what they do to addresses. The state itself is as it was.
-func (s *Service) Stage(ctx context.Context, ws core.ID, edits []executor.Edit) (o Operation, err error) {
+// what they do to addresses. The state itself is as it was. Imports are queued
+// as a run instead, which says that it came from source.
+func (s *Service) Stage(ctx context.Context, ws core.ID, edits []executor.Edit, source string) (o Operation, err error) {
 	w, cur, err := s.may(ctx, ws)
 	if err != nil {
 		return o, err
 	}
 	if err := Check(edits); err != nil {
 		return o, err
+	}
+	if only, err := importsOnly(edits); err != nil {
+		return o, err
+	} else if only {
+		return s.stageImport(ctx, w, cur, edits, source)
 	}
 	if cur == nil {
 		return o, core.Errorf(core.Conflict, "the workspace has no state yet")
@@ -275,6 +296,9 @@ func (s *Service) Apply(ctx context.Context, id core.ID, reason string) (o Opera
 	if reason, err = reasonable(reason); err != nil {
 		return o, err
 	}
+	if err := o.byRun(); err != nil {
+		return o, err
+	}
 	if o.Status != Previewed {
 		return o, settled(o)
 	}
@@ -322,6 +346,9 @@ func (s *Service) Undo(ctx context.Context, id core.ID, reason string) (o Operat
 	if reason, err = reasonable(reason); err != nil {
 		return o, err
 	}
+	if err := o.byRun(); err != nil {
+		return o, err
+	}
 	if o.Status != Applied {
 		return o, core.Errorf(core.Conflict, "the operation is %s; only an applied one can be undone", o.Status)
 	}
@@ -361,6 +388,9 @@ func (s *Service) Discard(ctx context.Context, id core.ID) (o Operation, err err
 		}
 		w, err := workspace.Get(ctx, tx, o.Workspace, core.ReadState|core.WriteState)
 		if err != nil {
+			return err
+		}
+		if err := o.byRun(); err != nil {
 			return err
 		}
 		if o.Status != Previewed {

@@ -36,7 +36,8 @@ func (s *Service) Routes(rt *web.Router) {
 	s.pages(rt)
 }
 
-// An edit is an operation as the API has it.
+// An edit is an operation as the API has it: source and destination are what
+// stands first and second on a line. Of an import these are address and id.
 type edit struct {
 	Operation   string `json:"operation"`
 	Source      string `json:"source"`
@@ -59,7 +60,7 @@ func (s *Service) v2Stage(r *http.Request) (*jsonapi.Doc, error) {
 	for i, e := range in.Operations {
 		edits[i] = executor.Edit{Operation: e.Operation, From: e.Source, To: e.Destination}
 	}
-	o, err := s.Stage(r.Context(), ws, edits)
+	o, err := s.Stage(r.Context(), ws, edits, "tfe-api")
 	return jsonapi.One(resource(o)), err
 }
 
@@ -95,6 +96,9 @@ func resource(o Operation) jsonapi.Resource {
 		a.Operations[i] = edit{e.Operation, e.From, e.To}
 	}
 	rels := map[string]jsonapi.Rel{"workspace": jsonapi.To("workspaces", o.Workspace), "state-version": jsonapi.To("state-versions", o.Base)}
+	if o.Run != "" {
+		rels["run"] = jsonapi.To("runs", o.Run)
+	}
 	for name, id := range map[string]core.ID{"result-state-version": o.Result, "undo-state-version": o.Undo} {
 		if id != "" {
 			rels[name] = jsonapi.To("state-versions", id)
