@@ -38,6 +38,7 @@ type Git struct {
 type Remote struct {
 	URL        string
 	Username   string // for the token; "git" if empty
+	Bearer     bool   // the token goes alone, without a name
 	Token      secret.Text
 	SSHKey     secret.Text
 	KnownHosts string // lines of known_hosts; a host that is not in it is trusted at first sight and added
@@ -190,8 +191,11 @@ func (c *call) prepare(ctx context.Context) error {
 				name = "git"
 			}
 			// For this server alone: submodules may be elsewhere.
-			conf = append(conf, [2]string{"http." + u.Scheme + "://" + u.Host + "/.extraHeader",
-				"Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(name+":"+c.r.Token.Reveal()))})
+			login := "Basic " + base64.StdEncoding.EncodeToString([]byte(name+":"+c.r.Token.Reveal()))
+			if c.r.Bearer {
+				login = "Bearer " + c.r.Token.Reveal()
+			}
+			conf = append(conf, [2]string{"http." + u.Scheme + "://" + u.Host + "/.extraHeader", "Authorization: " + login})
 		}
 	case "ssh":
 		c.env = append(c.env, "GIT_ALLOW_PROTOCOL=ssh")

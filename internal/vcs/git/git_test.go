@@ -139,6 +139,40 @@ func TestACommitIsFetchedWithWhatChanged(t *testing.T) {
 	}
 }
 
+// The commits of a fork come from the fork, what they lack from where they lead,
+// and neither from another server.
+func TestACommitIsFetchedFromAFork(t *testing.T) {
+	dir := t.TempDir()
+	at := repository(t, dir, "a", map[string]string{"main.tf": ""})
+	fork := filepath.Join(dir, "fork")
+	git(t, dir, "clone", "-q", at, fork)
+	var head string
+	for range 120 { // deeper than what is looked at first
+		head = commit(t, fork, nil)
+	}
+	head = commit(t, fork, map[string]string{"forked.tf": ""})
+	g := newGit(t, dir)
+	tr, err := g.Fetch(t.Context(), &Remote{URL: "file://" + at}, Want{SHA: head, Ref: "refs/heads/main", From: "file://" + fork})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tr.Close()
+	if got := names(t, tr); !strings.Contains(got, "forked.tf") {
+		t.Errorf("the archive holds %s", got)
+	}
+	if lacks, err := tr.Behind(t.Context(), git(t, at, "rev-parse", "HEAD")); err != nil || len(lacks) != 0 {
+		t.Errorf("behind by %v, %v", lacks, err)
+	}
+	if lacks, err := tr.Behind(t.Context(), commit(t, at, map[string]string{"b": ""})); err != nil || len(lacks) != 1 {
+		t.Errorf("behind by %v, %v", lacks, err)
+	}
+	for _, from := range []string{"https://example.com/a.git", "ssh://git@example.com/a", "file:///etc", "ext::sh -c x"} {
+		if _, err := g.Fetch(t.Context(), &Remote{URL: "file://" + at}, Want{SHA: head, From: from}); core.KindOf(err) != core.Invalid {
+			t.Errorf("from %s: %v", from, err)
+		}
+	}
+}
+
 func TestWhatAnAuthorWritesRunsNothing(t *testing.T) {
 	dir := t.TempDir()
 	mark := filepath.Join(dir, "pwned")

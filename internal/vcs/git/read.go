@@ -73,6 +73,7 @@ func isSHA(s string) bool {
 // A Want says what to fetch.
 type Want struct {
 	Ref        string // refs/heads/main; where servers refuse to serve a commit by its name
+	From       string // address of another repository of the same server that has the commit; empty: the remote's own
 	SHA        string
 	Before     string // a commit to compare with; empty: none
 	Submodules bool
@@ -89,7 +90,8 @@ type Tree struct {
 	Known   bool     // whether Changed is known
 	Dir     string   // of the files
 
-	c *call
+	from string // address that it was fetched from
+	c    *call
 }
 
 // Fetch fetches one commit and its files. Close the tree.
@@ -101,12 +103,33 @@ func (g *Git) Fetch(ctx context.Context, r *Remote, w Want) (*Tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Tree{SHA: w.SHA, Dir: filepath.Join(c.dir, "tree"), c: c}
-	if err := t.fetch(ctx, w); err != nil {
+	t := &Tree{SHA: w.SHA, Dir: filepath.Join(c.dir, "tree"), from: r.URL, c: c}
+	if w.From != "" {
+		t.from, err = g.beside(r.URL, w.From)
+	}
+	if err == nil {
+		err = t.fetch(ctx, w)
+	}
+	if err != nil {
 		t.Close()
 		return nil, err
 	}
 	return t, nil
+}
+
+// beside checks the address of a repository that must be on the server of
+// another one: the way there and the token are of that.
+func (g *Git) beside(address, other string) (string, error) {
+	other, err := g.Clean(other)
+	if err != nil {
+		return "", err
+	}
+	a, _ := url.Parse(address)
+	b, _ := url.Parse(other)
+	if a == nil || b == nil || a.Scheme != b.Scheme || a.Host != b.Host {
+		return "", core.Errorf(core.Invalid, "%.120q is on another server", other)
+	}
+	return other, nil
 }
 
 func (t *Tree) fetch(ctx context.Context, w Want) error {
@@ -118,12 +141,12 @@ func (t *Tree) fetch(ctx context.Context, w Want) error {
 		return err
 	}
 	depth := "--depth=1"
-	if _, err := c.run(ctx, t.Dir, "fetch", "-q", "--no-tags", "--no-recurse-submodules", depth, "--", c.r.URL, w.SHA); err != nil {
+	if _, err := c.run(ctx, t.Dir, "fetch", "-q", "--no-tags", "--no-recurse-submodules", depth, "--", t.from, w.SHA); err != nil {
 		// An old server serves refs only; the commit is near their end.
 		if w.Ref == "" {
 			return err
 		}
-		if _, err := c.run(ctx, t.Dir, "fetch", "-q", "--no-tags", "--no-recurse-submodules", "--depth=100", "--", c.r.URL, w.Ref); err != nil {
+		if _, err := c.run(ctx, t.Dir, "fetch", "-q", "--no-tags", "--no-recurse-submodules", "--depth=100", "--", t.from, w.Ref); err != nil {
 			return err
 		}
 	}
@@ -142,7 +165,7 @@ func (t *Tree) fetch(ctx context.Context, w Want) error {
 		t.compare(ctx, w.Before)
 	}
 	if w.Submodules {
-		return t.submodules(ctx, t.Dir, c.r.URL, 0)
+		return t.submodules(ctx, t.Dir, t.from, 0)
 	}
 	return nil
 }
@@ -258,8 +281,8 @@ func (t *Tree) Behind(ctx context.Context, base string) (lines []string, err err
 	if !isSHA(base) {
 		return nil, core.Errorf(core.Invalid, "%.80q is not a commit", base)
 	}
-	for _, depth := range []string{"--depth=100", "--unshallow"} {
-		if _, err = t.c.run(ctx, t.Dir, "fetch", "-q", "--no-tags", "--no-recurse-submodules", depth, "--", t.c.r.URL, base, t.SHA); err != nil {
+	for _, depth := range []string{"--depth=100", "--depth=2147483647"} {
+		if err = t.deepen(ctx, depth, base); err != nil {
 			continue
 		}
 		out, lerr := t.c.run(ctx, t.Dir, "merge-base", t.SHA, base)
@@ -282,6 +305,20 @@ func (t *Tree) Behind(ctx context.Context, base string) (lines []string, err err
 		err = core.Errorf(core.Invalid, "the two commits have no history in common")
 	}
 	return nil, err
+}
+
+// deepen fetches history of the tree's commit and of another one.
+func (t *Tree) deepen(ctx context.Context, depth, base string) error {
+	want := map[string][]string{t.c.r.URL: {base, t.SHA}}
+	if t.from != t.c.r.URL {
+		want = map[string][]string{t.c.r.URL: {base}, t.from: {t.SHA}}
+	}
+	for from, shas := range want {
+		if _, err := t.c.run(ctx, t.Dir, append([]string{"fetch", "-q", "--no-tags", "--no-recurse-submodules", depth, "--", from}, shas...)...); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Close removes the tree.
