@@ -164,7 +164,7 @@ func (s *Service) CreateClient(ctx context.Context, org string, in Input) (c Cli
 		if err := s.apply(&c, in); err != nil {
 			return err
 		}
-		if p.open != nil && (in.Token == nil || strings.TrimSpace(*in.Token) == "") {
+		if p.open != nil && c.PublicKey == "" && (in.Token == nil || strings.TrimSpace(*in.Token) == "") {
 			return core.Errorf(core.Invalid, "can't be blank: %s is reached with a token", p.label).InField("oauth-token-string")
 		}
 		var sealed []byte
@@ -510,10 +510,15 @@ func (s *Service) open(ctx context.Context, tx *db.Tx, token core.ID) (o opened,
 	return o, err
 }
 
-// ready prepares an opened connection for cloning a repository: an app has to
-// fetch a token first.
+// ready prepares an opened connection for cloning a repository: some tokens go
+// with a name of their own, or none, and an app has to fetch one first.
 func (o *opened) ready(ctx context.Context, identifier string) error {
 	o.remote.URL = cloneURL(o.Client, identifier)
+	if m, ok := o.forge.(interface {
+		CloneLogin() (user string, bearer bool)
+	}); ok {
+		o.remote.Username, o.remote.Bearer = m.CloneLogin()
+	}
 	if m, ok := o.forge.(interface {
 		CloneToken(context.Context) (string, error)
 	}); ok {

@@ -48,11 +48,15 @@ func (s *Service) commanded(ctx context.Context, at *event, r Repository, o open
 		return "", outbound.Reason(err)
 	}
 	verb, name := command(c.Body)
-	if verb == "" || c.Author == o.username {
+	ours, err := s.ownComment(ctx, r, e.Pull, e.Ref)
+	if err != nil {
+		return "", err
+	}
+	if verb == "" || ours || c.Author == o.username {
 		at.Kind = "" // talk among people, and our own: no event
 		return "", nil
 	}
-	yes, err := o.forge.MayWrite(ctx, r.Identifier, c.Author)
+	yes, err := o.forge.MayWrite(ctx, r.Identifier, c.Person)
 	if err != nil {
 		return "", outbound.Reason(err)
 	}
@@ -77,6 +81,20 @@ func (s *Service) commanded(ctx context.Context, at *event, r Repository, o open
 		})
 	}
 	return s.applyPull(ctx, e, r, o, wss, p, name)
+}
+
+// ownComment reports whether a comment is the one that we wrote: not every forge
+// says under which name that was.
+func (s *Service) ownComment(ctx context.Context, r Repository, number int64, id string) (yes bool, err error) {
+	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
+		p, err := loadPull(ctx, tx, r.ID, number)
+		if core.KindOf(err) == core.NotFound {
+			return nil
+		}
+		yes = p.CommentID != "" && p.CommentID == id
+		return err
+	})
+	return yes, err
 }
 
 func (s *Service) note(ctx context.Context, tx *db.Tx, repo core.ID, number int64, text string) error {
@@ -132,7 +150,7 @@ func (s *Service) applyPull(ctx context.Context, e event, r Repository, o opened
 	}
 	base := refs.Branches[p.Base]
 	moved := ""
-	err = s.eachTree(ctx, o, git.Want{Ref: o.provider.refOf(e.Pull), SHA: e.SHA}, mine, func(t *git.Tree, w workspace.Workspace) error {
+	err = s.eachTree(ctx, o, o.wantOf(p), mine, func(t *git.Tree, w workspace.Workspace) error {
 		lacks, err := t.Behind(ctx, base)
 		if err != nil {
 			return err

@@ -1,19 +1,12 @@
 package vcs_test
 
 import (
-	"bytes"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
-	"net/http/cgi"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,269 +17,137 @@ import (
 	"interlock/internal/servertest"
 )
 
-// A hub is a forge so small that a test knows the secrets of its webhooks: one
-// repository over HTTP, its pull requests, and what it was told.
-type hub struct {
-	*httptest.Server
-	mu       sync.Mutex
-	hookURL  string
-	hookKey  string
-	pulls    []map[string]any
-	statuses []string
-	comments map[int64]string
-	said     []map[string]any // comments on pull request 2
-	deaf     bool             // it sets up no webhook
-	requests atomic.Int64
-}
-
-const hubToken = "a-very-secret-token-of-the-hub"
-
-func newHub(t *testing.T, bare string) *hub {
-	t.Helper()
-	out, err := exec.Command("git", "--exec-path").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	backend := filepath.Join(strings.TrimSpace(string(out)), "git-http-backend")
-	if _, err := os.Stat(backend); err != nil {
-		t.Skip("git has no http-backend here")
-	}
-	h := &hub{comments: map[int64]string{}, said: []map[string]any{}}
-	git := &cgi.Handler{Path: backend, Root: "/boss", Env: []string{"GIT_PROJECT_ROOT=" + filepath.Dir(bare), "GIT_HTTP_EXPORT_ALL=1", "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_NOSYSTEM=1"}, InheritEnv: []string{"PATH"}}
-	h.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		h.requests.Add(1)
-		if strings.HasPrefix(r.URL.Path, "/boss/") {
-			if _, p, _ := r.BasicAuth(); p != hubToken {
-				w.Header().Set("WWW-Authenticate", "Basic")
-				w.WriteHeader(401)
-				return
-			}
-			git.ServeHTTP(w, r)
-			return
-		}
-		h.api(w, r)
-	}))
-	t.Cleanup(h.Close)
-	return h
-}
-
-func (h *hub) api(w http.ResponseWriter, r *http.Request) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	body, _ := io.ReadAll(r.Body)
-	say := func(v any) {
-		w.Header().Set("Content-Type", "application/json")
-		if r.Method == "POST" {
-			w.WriteHeader(201)
-		}
-		_ = json.NewEncoder(w).Encode(v)
-	}
-	const at = "/api/v1/repos/boss/infra"
-	switch p := r.URL.Path; {
-	case p == "/api/v1/user":
-		say(map[string]any{"login": "bot"})
-	case p == at+"/hooks" && r.Method == "POST" && h.deaf:
-		w.WriteHeader(403)
-	case p == at+"/hooks" && r.Method == "POST":
-		var in struct{ Config map[string]string }
-		_ = json.Unmarshal(body, &in)
-		h.hookURL, h.hookKey = in.Config["url"], in.Config["secret"]
-		say(map[string]any{"id": 1})
-	case p == at+"/pulls":
-		if h.pulls == nil {
-			h.pulls = []map[string]any{}
-		}
-		say(h.pulls)
-	case strings.HasSuffix(p, "/files"):
-		say([]map[string]any{{"filename": "main.tf"}})
-	case strings.HasPrefix(p, at+"/pulls/"):
-		for _, x := range h.pulls {
-			if p == fmt.Sprintf("%s/pulls/%v", at, x["number"]) {
-				say(x)
-				return
-			}
-		}
-		w.WriteHeader(404)
-	case strings.HasPrefix(p, at+"/statuses/"):
-		h.statuses = append(h.statuses, string(body))
-		say(map[string]any{})
-	case p == at+"/issues/2/comments" && r.Method == "GET":
-		say(h.said)
-	case p == at+"/issues/comments/77":
-		say(map[string]any{"id": 77, "body": "apply", "user": map[string]any{"login": "boss"}, "pull_request_url": h.URL + "/boss/infra/pulls/2"})
-	case p == at+"/collaborators/boss/permission":
-		say(map[string]any{"permission": "write"})
-	case strings.HasSuffix(p, "/comments") && r.Method == "POST":
-		var in struct{ Body string }
-		_ = json.Unmarshal(body, &in)
-		id := int64(len(h.comments) + 1)
-		h.comments[id] = in.Body
-		say(map[string]any{"id": id})
-	case strings.Contains(p, "/issues/comments/") && r.Method == "PATCH":
-		var id int64
-		var in struct{ Body string }
-		_, _ = fmt.Sscanf(p[strings.LastIndex(p, "/")+1:], "%d", &id)
-		_ = json.Unmarshal(body, &in)
-		h.comments[id] = in.Body
-		say(map[string]any{"id": id})
-	default:
-		w.WriteHeader(404)
-	}
-}
-
-// deliver sends a webhook as the hub would.
-func (h *hub) deliver(t testing.TB, id, event, body string) (int, string) {
-	t.Helper()
-	h.mu.Lock()
-	url, key := h.hookURL, h.hookKey
-	h.mu.Unlock()
-	m := hmac.New(sha256.New, []byte(key))
-	m.Write([]byte(body))
-	req, err := http.NewRequest("POST", url, bytes.NewReader([]byte(body)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.Header.Set("X-Gitea-Event", event)
-	req.Header.Set("X-Gitea-Delivery", id)
-	req.Header.Set("X-Gitea-Signature", hex.EncodeToString(m.Sum(nil)))
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Error(err)
-		return 0, ""
-	}
-	defer res.Body.Close()
-	b, _ := io.ReadAll(res.Body)
-	return res.StatusCode, string(b)
-}
-
 // Of a delivery that comes fifty times, to two servers where there are two, one
 // run comes; of one that points elsewhere no request; of a fork's nothing.
 func TestDeliveriesActOnce(t *testing.T) {
-	dbtest.EachURL(t, func(t *testing.T, dsn string) {
-		r := newRepo(t, "infra.git", map[string]string{"main.tf": out(1)})
-		h := newHub(t, r.bare)
-		objects := t.TempDir()
-		args := []string{"--outbound-allow=127.0.0.1", "--vcs-poll-interval=1h"}
-		if strings.HasPrefix(dsn, "postgres") {
-			args = append(args, "--object-store=file:"+objects, "--encryption-key="+strings.Repeat("ab", 32))
-		}
-		s := servertest.Start(t, dsn, args...)
-		dump(t, s)
-		var second *servertest.Server
-		if strings.HasPrefix(dsn, "postgres") {
-			second = servertest.Start(t, dsn, args...)
-		}
-		ann := s.User(t, "ann")
-		ann.Org(t, "acme")
-		oc := ann.Do(t, "POST", "/api/v2/organizations/acme/oauth-clients", servertest.Doc("oauth-clients",
-			map[string]any{"service-provider": "gitea", "http-url": h.URL, "api-url": h.URL, "oauth-token-string": hubToken})).Want(t, 201)
-		token := oc.At(t, "data", "relationships", "oauth-tokens", "data", 0, "id").(string)
-		ws := ann.Workspace(t, "acme", "infra", map[string]any{"queue-all-runs": true, "vcs-repo": map[string]any{"oauth-token-id": token, "identifier": "boss/infra"}})
-		first := ann.WaitNewRun(t, ws, 0, "planned")
-		ann.Discard(t, first.ID)
-		wait(t, "the hook", func() (string, bool) { h.mu.Lock(); defer h.mu.Unlock(); return h.hookURL, h.hookURL != "" })
-
-		// A body that names addresses of its own leads nowhere.
-		canary := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the payload was followed") }))
-		defer canary.Close()
-		body := fmt.Sprintf(`{"ref":"refs/heads/main","repository":{"clone_url":%q,"html_url":%q},"compare_url":%q}`, canary.URL, canary.URL, canary.URL)
-		r.push(t, "second", map[string]string{"main.tf": out(2)})
-		var wg sync.WaitGroup
-		var took atomic.Int64
-		for range 50 {
-			wg.Add(1)
-			go func() {
-				defer wg.Done()
-				if code, _ := h.deliver(t, "delivery-1", "push", body); code == 202 {
-					took.Add(1)
-				} else if code != 200 {
-					t.Errorf("a delivery gets %d", code)
-				}
-			}()
-		}
-		wg.Wait()
-		if took.Load() != 1 {
-			t.Errorf("%d of 50 copies of a delivery were taken", took.Load())
-		}
-		run := waitRuns(t, ann, ws, 2, 10*time.Second)[0]
-		ann.WaitRun(t, run.ID, "planned")
-		// Many deliveries of the same push are no more than it.
-		for i := range 20 {
-			h.deliver(t, fmt.Sprintf("another-%d", i), "push", body)
-		}
-		if second != nil {
-			h.mu.Lock()
-			h.hookURL = strings.Replace(h.hookURL, s.URL, second.URL, 1)
-			h.mu.Unlock()
-			for i := range 20 {
-				h.deliver(t, fmt.Sprintf("elsewhere-%d", i), "push", body)
-			}
-		}
-		time.Sleep(1500 * time.Millisecond)
-		if n := len(ann.Runs(t, ws)); n != 2 {
-			t.Errorf("%d runs of two commits", n)
-		}
-		ann.Discard(t, run.ID)
-
-		// A pull request of a fork is not run; one of the repository is.
-		sha := gitIn(t, r.work, "rev-parse", "HEAD")
-		pull := func(n, head int) map[string]any {
-			return map[string]any{"number": n, "title": "T", "state": "open", "user": map[string]any{"login": "eve"}, "head": map[string]any{"ref": "x", "sha": sha, "repo_id": head}, "base": map[string]any{"ref": "main", "repo_id": 1}}
-		}
-		h.mu.Lock()
-		h.pulls = []map[string]any{pull(1, 2)}
-		h.mu.Unlock()
-		h.deliver(t, "fork", "pull_request", `{"number":1}`)
-		time.Sleep(1500 * time.Millisecond)
-		if n := len(all(t, ann, ws)); n != 2 {
-			t.Errorf("a fork's pull request was run")
-		}
-		h.mu.Lock()
-		h.pulls = []map[string]any{pull(1, 2), pull(2, 1)}
-		h.mu.Unlock()
-		h.deliver(t, "own", "pull_request", `{"number":2}`)
-		pr := waitAll(t, ann, ws, 3)[0]
-		ann.WaitRun(t, pr.ID, "planned_and_finished")
-		wait(t, "status and comment", func() (string, bool) {
-			h.mu.Lock()
-			defer h.mu.Unlock()
-			return fmt.Sprint(h.statuses, h.comments), len(h.comments) == 1 && strings.Contains(h.comments[1], "1 to add") == false && strings.Contains(h.comments[1], "acme/infra")
+	for _, d := range dialects() {
+		t.Run(d.provider, func(t *testing.T) {
+			dbtest.EachURL(t, func(t *testing.T, dsn string) { deliveriesActOnce(t, d, dsn) })
 		})
+	}
+}
 
-		for what, c := range map[string]func() (int, string){
-			"nonsense that is signed": func() (int, string) { return h.deliver(t, "n", "push", "nonsense") },
-			"no delivery id":          func() (int, string) { return h.deliver(t, "", "push", "{}") },
-		} {
-			if code, b := c(); code != 400 && code != 404 {
-				t.Errorf("%s gets %d %s", what, code, b)
+func deliveriesActOnce(t *testing.T, d dialect, dsn string) {
+	r := newRepo(t, "infra.git", map[string]string{"main.tf": out(1)})
+	h := newHub(t, d, r.bare)
+	objects := t.TempDir()
+	args := []string{"--outbound-allow=127.0.0.1", "--vcs-poll-interval=1h"}
+	if strings.HasPrefix(dsn, "postgres") {
+		args = append(args, "--object-store=file:"+objects, "--encryption-key="+strings.Repeat("ab", 32))
+	}
+	s := servertest.Start(t, dsn, args...)
+	dump(t, s)
+	var second *servertest.Server
+	if strings.HasPrefix(dsn, "postgres") {
+		second = servertest.Start(t, dsn, args...)
+	}
+	ann := s.User(t, "ann")
+	ann.Org(t, "acme")
+	token := h.connect(t, ann, "acme")
+	ws := ann.Workspace(t, "acme", "infra", map[string]any{"queue-all-runs": true, "vcs-repo": h.repo(token)})
+	first := ann.WaitNewRun(t, ws, 0, "planned")
+	ann.Discard(t, first.ID)
+	h.waitHook(t)
+
+	// A body that names addresses of its own leads nowhere.
+	canary := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the payload was followed") }))
+	defer canary.Close()
+	push := func(id string) string { return d.body(id, "push", 0, canary.URL) }
+	r.push(t, "second", map[string]string{"main.tf": out(2)})
+	var wg sync.WaitGroup
+	var took atomic.Int64
+	for range 50 {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			if code, _ := h.send(t, "delivery-1", "push", push("delivery-1")); code == 202 {
+				took.Add(1)
+			} else if code != 200 {
+				t.Errorf("a delivery gets %d", code)
 			}
+		}()
+	}
+	wg.Wait()
+	if took.Load() != 1 {
+		t.Errorf("%d of 50 copies of a delivery were taken", took.Load())
+	}
+	run := waitRuns(t, ann, ws, 2, 10*time.Second)[0]
+	ann.WaitRun(t, run.ID, "planned")
+	// Many deliveries of the same push are no more than it.
+	for i := range 20 {
+		h.deliver(t, fmt.Sprintf("another-%d", i), "push", 0)
+	}
+	if second != nil {
+		h.mu.Lock()
+		h.hookURL = strings.Replace(h.hookURL, s.URL, second.URL, 1)
+		h.mu.Unlock()
+		for i := range 20 {
+			h.deliver(t, fmt.Sprintf("elsewhere-%d", i), "push", 0)
 		}
+	}
+	time.Sleep(1500 * time.Millisecond)
+	if n := len(ann.Runs(t, ws)); n != 2 {
+		t.Errorf("%d runs of two commits", n)
+	}
+	ann.Discard(t, run.ID)
+
+	// A pull request of a fork is not run; one of the repository is.
+	sha := gitIn(t, r.work, "rev-parse", "HEAD")
+	theirs, ours := hubPull{number: 1, head: "x", sha: sha, fork: true, author: "eve"}, hubPull{number: 2, head: "x", sha: sha, author: "eve"}
+	h.set(theirs)
+	h.deliver(t, "fork", "pull", 1)
+	time.Sleep(1500 * time.Millisecond)
+	if n := len(all(t, ann, ws)); n != 2 {
+		t.Errorf("a fork's pull request was run")
+	}
+	h.set(theirs, ours)
+	h.deliver(t, "own", "pull", 2)
+	pr := waitAll(t, ann, ws, 3)[0]
+	ann.WaitRun(t, pr.ID, "planned_and_finished")
+	wait(t, "status and comment", func() (string, bool) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		return fmt.Sprint(h.statuses, h.comments), slices.Contains(h.statuses, sha+" interlock/acme/infra "+d.success) &&
+			len(h.comments) == 1 && strings.Contains(h.comments[1], "acme/infra") && strings.Contains(h.comments[1], "✔") && strings.Contains(h.comments[1], "<details>") == d.folds
 	})
+
+	for what, c := range map[string]func() (int, string){
+		"nonsense that is signed": func() (int, string) { return h.send(t, "n", "push", "nonsense") },
+		"no delivery id":          func() (int, string) { return h.deliver(t, "", "push", 0) },
+	} {
+		if code, b := c(); code != 400 && code != 404 && !(d.sums && what == "no delivery id") {
+			t.Errorf("%s gets %d %s", what, code, b)
+		}
+	}
+	hostileDeliveries(t, s, d, h.hookURL)
+	if n := len(all(t, ann, ws)); n != 3 {
+		t.Errorf("%d runs after what nobody signed", n)
+	}
 }
 
 // Where no webhook can be had, all goes by looking: the pull request, and the
 // comment that has it applied, once.
 func TestWithoutWebhooksCommentsAreLookedFor(t *testing.T) {
+	eachForge(t, withoutWebhooks)
+}
+
+func withoutWebhooks(t *testing.T, d dialect) {
 	r := newRepo(t, "infra.git", map[string]string{"main.tf": thing("1")})
-	h := newHub(t, r.bare)
+	h := newHub(t, d, r.bare)
 	h.deaf = true
 	s := servertest.Start(t, filepath.Join(t.TempDir(), "i.db"), "--outbound-allow=127.0.0.1", "--vcs-poll-interval=1s")
 	dump(t, s)
 	ann := s.User(t, "ann")
 	ann.Org(t, "acme")
-	oc := ann.Do(t, "POST", "/api/v2/organizations/acme/oauth-clients", servertest.Doc("oauth-clients",
-		map[string]any{"service-provider": "forgejo", "http-url": h.URL, "api-url": h.URL, "oauth-token-string": hubToken})).Want(t, 201)
-	token := oc.At(t, "data", "relationships", "oauth-tokens", "data", 0, "id").(string)
-	ws := ann.Workspace(t, "acme", "infra", map[string]any{"queue-all-runs": true, "auto-apply": true, "vcs-repo": map[string]any{"oauth-token-id": token, "identifier": "boss/infra", "apply-on": "comment"}})
+	token := h.connect(t, ann, "acme")
+	ws := ann.Workspace(t, "acme", "infra", map[string]any{"queue-all-runs": true, "auto-apply": true, "vcs-repo": h.repo(token, "apply-on", "comment")})
 	ann.WaitNewRun(t, ws, 0, "applied")
 	gitIn(t, r.work, "checkout", "-q", "-b", "x")
 	sha := r.push(t, "two", map[string]string{"main.tf": thing("2")})
-	h.mu.Lock()
-	h.pulls = []map[string]any{{"number": 2, "title": "T", "state": "open", "user": map[string]any{"login": "boss"}, "head": map[string]any{"ref": "x", "sha": sha, "repo_id": 1}, "base": map[string]any{"ref": "main", "repo_id": 1}}}
-	h.mu.Unlock()
+	h.set(hubPull{number: 2, head: "x", sha: sha, author: "boss"})
 	ann.WaitRun(t, waitAll(t, ann, ws, 2)[0].ID, "planned_and_finished")
 	h.mu.Lock()
-	h.said = []map[string]any{{"id": 77, "created_at": time.Now().UTC().Format(time.RFC3339)}}
+	h.said = []time.Time{time.Now()}
 	h.mu.Unlock()
 	ann.WaitRun(t, waitAll(t, ann, ws, 3)[0].ID, "applied")
 	time.Sleep(2500 * time.Millisecond)
@@ -305,26 +166,26 @@ func TestWithoutWebhooksCommentsAreLookedFor(t *testing.T) {
 // A plan of commits that a pull request no longer has is canceled, and so is that
 // of one that was closed; runs of the branch go on.
 func TestOutdatedPlansAreCanceled(t *testing.T) {
+	eachForge(t, outdatedPlans)
+}
+
+func outdatedPlans(t *testing.T, d dialect) {
 	r := newRepo(t, "infra.git", map[string]string{"main.tf": out(1)})
-	h := newHub(t, r.bare)
+	h := newHub(t, d, r.bare)
 	s := servertest.Start(t, filepath.Join(t.TempDir(), "i.db"), "--outbound-allow=127.0.0.1", "--vcs-poll-interval=1h", "--runners=0")
 	dump(t, s)
 	ann := s.User(t, "ann")
 	ann.Org(t, "acme")
-	oc := ann.Do(t, "POST", "/api/v2/organizations/acme/oauth-clients", servertest.Doc("oauth-clients",
-		map[string]any{"service-provider": "gitea", "http-url": h.URL, "api-url": h.URL, "oauth-token-string": hubToken})).Want(t, 201)
-	token := oc.At(t, "data", "relationships", "oauth-tokens", "data", 0, "id").(string)
-	ws := ann.Workspace(t, "acme", "infra", map[string]any{"queue-all-runs": true, "vcs-repo": map[string]any{"oauth-token-id": token, "identifier": "boss/infra"}})
+	token := h.connect(t, ann, "acme")
+	ws := ann.Workspace(t, "acme", "infra", map[string]any{"queue-all-runs": true, "vcs-repo": h.repo(token)})
 	waitAll(t, ann, ws, 1)
-	wait(t, "the hook", func() (string, bool) { h.mu.Lock(); defer h.mu.Unlock(); return h.hookURL, h.hookURL != "" })
+	h.waitHook(t)
 	gitIn(t, r.work, "checkout", "-q", "-b", "x")
 	move := func(delivery string) {
 		t.Helper()
 		sha := r.push(t, delivery, map[string]string{"main.tf": out(len(delivery))})
-		h.mu.Lock()
-		h.pulls = []map[string]any{{"number": 2, "title": "T", "state": "open", "user": map[string]any{"login": "boss"}, "head": map[string]any{"ref": "x", "sha": sha, "repo_id": 1}, "base": map[string]any{"ref": "main", "repo_id": 1}}}
-		h.mu.Unlock()
-		h.deliver(t, delivery, "pull_request", `{"number":2}`)
+		h.set(hubPull{number: 2, head: "x", sha: sha, author: "boss"})
+		h.deliver(t, delivery, "pull", 2)
 	}
 	move("one")
 	first := waitAll(t, ann, ws, 2)[0]
@@ -338,20 +199,53 @@ func TestOutdatedPlansAreCanceled(t *testing.T) {
 	if why[0] != "superseded: Pull request #2 has newer commits." {
 		t.Errorf("it was canceled because of %q", why[0])
 	}
-	h.mu.Lock()
-	h.pulls = []map[string]any{}
-	h.mu.Unlock()
-	h.deliver(t, "closed", "pull_request", `{"number":2}`)
+	h.set()
+	h.deliver(t, "closed", "pull", 2)
 	ann.WaitRun(t, second.ID, "canceled")
 	if rs := ann.Runs(t, ws); len(rs) != 1 || rs[0].Str("status") == "canceled" {
 		t.Errorf("the run of the branch is %+v", rs)
 	}
 }
 
+// Where the code of forks may be run, it is fetched from where the forge keeps it,
+// and a comment of somebody who may write has it applied, however often it is told.
+func TestForksThatAreAllowed(t *testing.T) {
+	eachForge(t, func(t *testing.T, d dialect) {
+		r := newRepo(t, "infra.git", map[string]string{"main.tf": thing("1")})
+		gitIn(t, r.dir, "clone", "-q", "--bare", r.bare, filepath.Join(r.dir, "fork.git"))
+		h := newHub(t, d, r.bare)
+		s := servertest.Start(t, filepath.Join(t.TempDir(), "i.db"), "--outbound-allow=127.0.0.1", "--vcs-poll-interval=1h")
+		dump(t, s)
+		ann := s.User(t, "ann")
+		ann.Org(t, "acme")
+		token := h.connect(t, ann, "acme")
+		ws := ann.Workspace(t, "acme", "infra", map[string]any{"queue-all-runs": true, "auto-apply": true, "vcs-repo": h.repo(token, "apply-on", "comment", "fork-pull-requests", true)})
+		ann.WaitNewRun(t, ws, 0, "applied")
+		h.waitHook(t)
+		gitIn(t, r.work, "checkout", "-q", "-b", "x")
+		gitIn(t, r.work, "remote", "set-url", "origin", filepath.Join(r.dir, "fork.git"))
+		sha := r.push(t, "two", map[string]string{"main.tf": thing("2")})
+		if d.pullRef != "" {
+			gitIn(t, r.work, "push", "-q", r.bare, "HEAD:"+fmt.Sprintf(d.pullRef, 2))
+		}
+		h.set(hubPull{number: 2, head: "x", sha: sha, fork: true, author: "eve"})
+		h.deliver(t, "one", "pull", 2)
+		ann.WaitRun(t, waitAll(t, ann, ws, 2)[0].ID, "planned_and_finished")
+		for i := range 3 {
+			h.deliver(t, fmt.Sprintf("comment-%d", i), "comment", 2)
+		}
+		ann.WaitRun(t, waitAll(t, ann, ws, 3)[0].ID, "applied")
+		time.Sleep(time.Second)
+		if n := len(all(t, ann, ws)); n != 3 {
+			t.Errorf("%d runs, want 3", n)
+		}
+	})
+}
+
 // No address leads git to this machine, to its files or to another program.
 func TestAddressesThatLeadInside(t *testing.T) {
 	r := newRepo(t, "infra.git", map[string]string{"main.tf": out(1)})
-	h := newHub(t, r.bare)
+	h := newHub(t, giteaDialect(), r.bare)
 	outside := newRepo(t, "secret.git", map[string]string{"main.tf": out(2)})
 	if err := os.Symlink(outside.bare, filepath.Join(r.dir, "link.git")); err != nil {
 		t.Fatal(err)

@@ -223,14 +223,25 @@ func (s *Service) look(ctx context.Context, id core.ID) error {
 		return s.faulty(ctx, r, err)
 	}
 	var pulls []forge.Pull
+	var unseen error // why pull requests could not be looked at; pushes are noticed all the same
 	if o.forge != nil {
-		if pulls, err = o.forge.Pulls(ctx, r.Identifier); err != nil {
-			return s.faulty(ctx, r, outbound.Reason(err))
+		if pulls, unseen = o.forge.Pulls(ctx, r.Identifier); unseen == nil {
+			unseen = s.whole(ctx, r, o, refs, pulls)
 		}
-		s.hook(ctx, r, o)
+		if unseen == nil {
+			s.hook(ctx, r, o)
+		} else if r.refs == "" {
+			return s.faulty(ctx, r, outbound.Reason(unseen)) // the first look must see all that was there before
+		}
 	}
-	if err := s.noticed(ctx, r, refs, pulls); err != nil || o.forge == nil || r.HookID != "" || r.PolledAt == nil {
+	if err := s.noticed(ctx, r, refs, pulls, o.forge != nil && unseen == nil); err != nil || o.forge == nil {
 		return err
+	}
+	switch {
+	case unseen != nil:
+		return s.faulty(ctx, r, outbound.Reason(unseen))
+	case r.HookID != "" || r.PolledAt == nil:
+		return nil
 	}
 	return s.heard(ctx, r, o, pulls)
 }
@@ -327,7 +338,8 @@ func (s *Service) heard(ctx context.Context, r Repository, o opened, pulls []for
 
 // noticed compares what there is with what was seen last and writes an event
 // for each difference, in one transaction that only one of several may commit.
-func (s *Service) noticed(ctx context.Context, r Repository, refs git.Refs, pulls []forge.Pull) error {
+// Pull requests are compared if they were seen.
+func (s *Service) noticed(ctx context.Context, r Repository, refs git.Refs, pulls []forge.Pull, seen bool) error {
 	now, err := json.Marshal(refs)
 	if err != nil {
 		return err
@@ -345,7 +357,10 @@ func (s *Service) noticed(ctx context.Context, r Repository, refs git.Refs, pull
 		if err != nil {
 			return err
 		}
-		changes := pullChanges(known, pulls)
+		var changes []forge.Pull
+		if seen {
+			changes = pullChanges(known, pulls)
+		}
 		if string(now) == r.refs && len(changes) == 0 {
 			_, err := tx.Exec(ctx, `UPDATE vcs_repository SET polled_at = $2, fault = '' WHERE id = $1`, r.ID, tx.Now())
 			return err

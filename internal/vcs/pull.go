@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 
 	"interlock/internal/core"
 	"interlock/internal/db"
@@ -76,6 +77,56 @@ func (s *Service) pullChanged(ctx context.Context, tx *db.Tx, r Repository, p fo
 	return nil, insertEvent(ctx, tx, event{RepositoryID: r.ID, Kind: kindPull, Ref: p.Head, SHA: p.HeadSHA, Pull: p.Number, Sender: p.Author, Title: p.Title})
 }
 
+// wantOf says where the commits of a pull request are fetched from.
+func (o opened) wantOf(p forge.Pull) git.Want {
+	w := git.Want{Ref: "refs/heads/" + p.Head, SHA: p.HeadSHA}
+	switch {
+	case o.provider.pullRef != "":
+		w.Ref = fmt.Sprintf(o.provider.pullRef, p.Number)
+	case p.Fork:
+		w.From = cloneURL(o.Client, p.HeadRepo)
+	}
+	return w
+}
+
+// whole completes the commits that a forge names by their first digits: from
+// the branches as they are, from what was seen before, or else by asking.
+func (s *Service) whole(ctx context.Context, r Repository, o opened, refs git.Refs, pulls []forge.Pull) error {
+	var known map[int64]string
+	for i, p := range pulls {
+		if p.HeadSHA == "" || len(p.HeadSHA) >= 40 {
+			continue
+		}
+		if sha := refs.Branches[p.Head]; !p.Fork && strings.HasPrefix(sha, p.HeadSHA) {
+			pulls[i].HeadSHA = sha
+			continue
+		}
+		if known == nil {
+			known = map[int64]string{}
+			err := s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
+				ps, err := db.All(ctx, tx, scanPull, `SELECT `+pullColumns+` FROM vcs_pull p WHERE p.repository_id = $1 AND p.open`, r.ID)
+				for _, p := range ps {
+					known[p.Number] = p.HeadSHA
+				}
+				return err
+			})
+			if err != nil {
+				return err
+			}
+		}
+		if sha := known[p.Number]; strings.HasPrefix(sha, p.HeadSHA) {
+			pulls[i].HeadSHA = sha
+			continue
+		}
+		now, err := o.forge.Pull(ctx, r.Identifier, p.Number)
+		if err != nil {
+			return err
+		}
+		pulls[i] = now
+	}
+	return nil
+}
+
 // supersede cancels runs that nobody needs any more. What fails costs time and
 // nothing else.
 func (s *Service) supersede(ctx context.Context, runs []core.ID, why string) {
@@ -133,7 +184,7 @@ func (s *Service) pulled(ctx context.Context, e event, r Repository, o opened, w
 	if err != nil {
 		known = false
 	}
-	return "", s.eachTree(ctx, o, git.Want{Ref: o.provider.refOf(e.Pull), SHA: e.SHA}, mine, func(t *git.Tree, w workspace.Workspace) error {
+	return "", s.eachTree(ctx, o, o.wantOf(p), mine, func(t *git.Tree, w workspace.Workspace) error {
 		if word := skips(t.Message); word != "" {
 			return s.ignore(ctx, e, r, w, "the message of the commit says "+word)
 		}

@@ -159,7 +159,7 @@ func (s *Service) reportRun(ctx context.Context, event, ws core.ID) error {
 	var serr error
 	if o.forge != nil {
 		state, words := res.state()
-		serr = o.forge.PutStatus(ctx, repo.Identifier, res.SHA, forge.Status{State: state, Text: clip(words, 130), URL: s.runURL(res),
+		serr = o.forge.PutStatus(ctx, repo.Identifier, res.SHA, forge.Status{State: state, Text: clip(words, 130), URL: s.runURL(res), Pull: res.Pull,
 			Context: "interlock/" + res.workspace.OrgName + "/" + res.workspace.Name})
 	}
 	return s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
@@ -226,7 +226,7 @@ func (s *Service) comment(ctx context.Context, repoID core.ID, number int64) err
 	if err != nil {
 		return err
 	}
-	text := s.commentText(ctx, p, rs)
+	text := s.commentText(ctx, o.provider, p, rs)
 	sum := sha256.Sum256([]byte(text))
 	hash := hex.EncodeToString(sum[:])
 	free := func(id string, fault error) error {
@@ -254,8 +254,12 @@ const maxPlanText = 12_000
 
 // commentText is our comment: a line for each workspace and its plan folded
 // below, bounded, with nothing in it that the page of the run hides.
-func (s *Service) commentText(ctx context.Context, p pull, rs []result) string {
+func (s *Service) commentText(ctx context.Context, f provider, p pull, rs []result) string {
 	var b strings.Builder
+	most := forge.MaxComment
+	if f.maxComment > 0 {
+		most = f.maxComment
+	}
 	fmt.Fprintf(&b, "### Interlock\n\nPlan of %.10s.\n\n", p.HeadSHA)
 	if p.Note != "" {
 		fmt.Fprintf(&b, "> %s\n\n", strings.ReplaceAll(plainText(p.Note), "\n", "\n> "))
@@ -265,7 +269,7 @@ func (s *Service) commentText(ctx context.Context, p pull, rs []result) string {
 	}
 	sortResults(rs)
 	for i, r := range rs {
-		if i == 100 {
+		if i == 100 || b.Len() > most-4000 {
 			fmt.Fprintf(&b, "| and %d more | |\n", len(rs)-i)
 			break
 		}
@@ -275,11 +279,11 @@ func (s *Service) commentText(ctx context.Context, p pull, rs []result) string {
 	byComment := false
 	for _, r := range rs {
 		byComment = byComment || r.workspace.Repo.ApplyOn == "comment"
-		part := s.planText(ctx, r)
+		part := s.planText(ctx, f, r)
 		if part == "" {
 			continue
 		}
-		if b.Len()+len(part) > forge.MaxComment-2000 {
+		if b.Len()+len(part) > most-2000 {
 			b.WriteString("\nThe other plans are too long for a comment; the links above lead to them.\n")
 			break
 		}
@@ -310,11 +314,20 @@ func plainText(s string) string {
 	return strings.NewReplacer("<", "&lt;", ">", "&gt;", "@", "@\u200b", "|", "\\|", "`", "'", "![", "!\\[").Replace(s)
 }
 
+// folded is text below a line that opens it, or that heads it where a forge
+// does not fold.
+func (f provider) folded(head, text string) string {
+	if f.plain {
+		return fmt.Sprintf("\n#### %s\n\n%s\n", head, text)
+	}
+	return fmt.Sprintf("\n<details><summary>%s</summary>\n\n%s\n</details>\n", head, text)
+}
+
 // planText is the plan of one workspace, folded.
-func (s *Service) planText(ctx context.Context, r result) string {
+func (s *Service) planText(ctx context.Context, f provider, r result) string {
 	switch {
 	case r.run.Status == core.Errored:
-		return fmt.Sprintf("\n<details><summary>%s failed</summary>\n\n%s\n</details>\n", r.workspace.Name, plainText(clip(r.run.ReasonText, 1000)))
+		return f.folded(r.workspace.Name+" failed", plainText(clip(r.run.ReasonText, 1000)))
 	case !r.run.HasChanges || r.run.PlanDigest == "":
 		return ""
 	}
@@ -340,7 +353,7 @@ func (s *Service) planText(ctx context.Context, r result) string {
 		return ""
 	}
 	_, words := r.state()
-	return fmt.Sprintf("\n<details><summary>%s: %s</summary>\n\n```diff\n%s```\n</details>\n", r.workspace.Name, words, clip(b.String(), maxPlanText+2000))
+	return f.folded(r.workspace.Name+": "+words, "```diff\n"+clip(b.String(), maxPlanText+2000)+"```")
 }
 
 // fence keeps text inside a block of code and in one line.

@@ -10,7 +10,6 @@ package vcs
 
 import (
 	"context"
-	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -23,6 +22,7 @@ import (
 	"interlock/internal/outbound"
 	"interlock/internal/run"
 	"interlock/internal/secret"
+	"interlock/internal/vcs/bitbucket"
 	"interlock/internal/vcs/forge"
 	"interlock/internal/vcs/git"
 	"interlock/internal/vcs/gitea"
@@ -54,37 +54,37 @@ type provider struct {
 	suffix      string                                      // of the addresses that are cloned
 	user        string                                      // that goes with a token
 	commit      string                                      // path of a commit below its repository
-	pullRef     string                                      // of a pull request's commits, if not refs/pull/%d/head
+	pullRef     string                                      // of a pull request's commits; empty: the branch that it comes from
 	compare     string                                      // and of two with ... between
+	maxComment  int                                         // bytes, if not forge.MaxComment
+	plain       bool                                        // its comments are Markdown without HTML, which folds
 }
 
-// providers are those there are. Those without a forge of ours are looked at as
-// plain git: pushes and tags work, pull requests and statuses do not.
+// Where forges keep the commits of pull requests.
+const (
+	headRef  = "refs/pull/%d/head"
+	mergeRef = "refs/merge-requests/%d/head"
+)
+
+// providers are those there are. What has no forge of ours is looked at as plain
+// git: pushes and tags work, pull requests and statuses do not.
 func providers() []provider {
 	return []provider{
 		{name: "git", label: "Git"},
-		{name: "gitea", label: "Gitea", open: gitea.Open, suffix: ".git", user: "oauth2", commit: "/commit/", compare: "/compare/"},
-		{name: "forgejo", label: "Forgejo", open: gitea.Open, suffix: ".git", user: "oauth2", commit: "/commit/", compare: "/compare/"},
-		{name: "github", label: "GitHub", open: github.Open, suffix: ".git", user: "x-access-token", commit: "/commit/", compare: "/compare/"},
-		{name: "github_enterprise", label: "GitHub Enterprise", open: github.Open, suffix: ".git", user: "x-access-token", commit: "/commit/", compare: "/compare/"},
-		{name: "gitlab_hosted", label: "GitLab", open: gitlab.Open, pullRef: "refs/merge-requests/%d/head", suffix: ".git", user: "oauth2", commit: "/-/commit/", compare: "/-/compare/"},
-		{name: "gitlab_community_edition", label: "GitLab Community Edition", open: gitlab.Open, pullRef: "refs/merge-requests/%d/head", suffix: ".git", user: "oauth2", commit: "/-/commit/", compare: "/-/compare/"},
-		{name: "gitlab_enterprise_edition", label: "GitLab Enterprise Edition", open: gitlab.Open, pullRef: "refs/merge-requests/%d/head", suffix: ".git", user: "oauth2", commit: "/-/commit/", compare: "/-/compare/"},
-		{name: "bitbucket_hosted", label: "Bitbucket Cloud", suffix: ".git", user: "x-token-auth", commit: "/commits/"},
+		{name: "gitea", label: "Gitea", open: gitea.Open, pullRef: headRef, suffix: ".git", user: "oauth2", commit: "/commit/", compare: "/compare/"},
+		{name: "forgejo", label: "Forgejo", open: gitea.Open, pullRef: headRef, suffix: ".git", user: "oauth2", commit: "/commit/", compare: "/compare/"},
+		{name: "github", label: "GitHub", open: github.Open, pullRef: headRef, suffix: ".git", user: "x-access-token", commit: "/commit/", compare: "/compare/"},
+		{name: "github_enterprise", label: "GitHub Enterprise", open: github.Open, pullRef: headRef, suffix: ".git", user: "x-access-token", commit: "/commit/", compare: "/compare/"},
+		{name: "gitlab_hosted", label: "GitLab", open: gitlab.Open, pullRef: mergeRef, suffix: ".git", user: "oauth2", commit: "/-/commit/", compare: "/-/compare/"},
+		{name: "gitlab_community_edition", label: "GitLab Community Edition", open: gitlab.Open, pullRef: mergeRef, suffix: ".git", user: "oauth2", commit: "/-/commit/", compare: "/-/compare/"},
+		{name: "gitlab_enterprise_edition", label: "GitLab Enterprise Edition", open: gitlab.Open, pullRef: mergeRef, suffix: ".git", user: "oauth2", commit: "/-/commit/", compare: "/-/compare/"},
+		{name: "bitbucket_hosted", label: "Bitbucket Cloud", open: bitbucket.OpenCloud, suffix: ".git", commit: "/commits/", maxComment: 32_000, plain: true},
 		{name: "bitbucket_server", label: "Bitbucket Server", suffix: ".git"},
 		{name: "bitbucket_server_legacy", label: "Bitbucket Server (legacy)", suffix: ".git"},
 		{name: "bitbucket_data_center", label: "Bitbucket Data Center", suffix: ".git"},
 		{name: "ado_server", label: "Azure DevOps Server"},
 		{name: "ado_services", label: "Azure DevOps Services"},
 	}
-}
-
-// refOf is where the commits of a pull request are.
-func (p provider) refOf(number int64) string {
-	if p.pullRef != "" {
-		return fmt.Sprintf(p.pullRef, number)
-	}
-	return fmt.Sprintf("refs/pull/%d/head", number)
 }
 
 func providerOf(name string) (provider, bool) {

@@ -1,6 +1,7 @@
 // Package forge says what version control needs of a forge. Each forge has a
 // folder of its own beside this one and speaks through the forge's own client
-// library. What a webhook says is never believed: it names what to ask for.
+// library, or through rest where none will do. What a webhook says is never
+// believed: it names what to ask for.
 package forge
 
 import (
@@ -18,7 +19,7 @@ type Connection struct {
 	Provider string // as the API names it, such as github
 	HTTPURL  string // for people, without a slash at the end
 	APIURL   string
-	Key      string      // of a GitHub app: its id, a colon, and the installation's id
+	Key      string      // of a GitHub app: its id, a colon, and the installation's id; elsewhere the name that goes with the token
 	Token    secret.Text // or the private key of an app
 	HTTP     *http.Client
 }
@@ -36,6 +37,7 @@ type Pull struct {
 	Title, URL    string
 	Author        string
 	Head, HeadSHA string // branch and commit
+	HeadRepo      string // of a fork, for forges that keep its commits nowhere else
 	Base          string // branch
 	Open, Fork    bool
 }
@@ -54,10 +56,12 @@ type Status struct {
 	Context string // names the workspace
 	Text    string
 	URL     string
+	Pull    int64 // that the commit is of; 0: none
 }
 
-// A Comment is one on a pull request.
-type Comment struct{ Author, Body string }
+// A Comment is one on a pull request. Author is a name for people, Person what
+// the forge knows its author by, for MayWrite.
+type Comment struct{ Author, Person, Body string }
 
 // The kinds of notices.
 const (
@@ -82,7 +86,8 @@ type Forge interface {
 	// Repositories are those that the token sees, at most a hundred.
 	Repositories(ctx context.Context) ([]Repository, error)
 	Repository(ctx context.Context, repo string) (Repository, error)
-	// Pulls are the open ones, at most two hundred, changed last first.
+	// Pulls are the open ones, at most two hundred, changed last first. Their
+	// commits may be named by their first digits only, that of Pull is whole.
 	Pulls(ctx context.Context, repo string) ([]Pull, error)
 	Pull(ctx context.Context, repo string, number int64) (Pull, error)
 	// Changed are the files that a pull request changes; known is false when
@@ -96,14 +101,15 @@ type Forge interface {
 	// forges that do not tell.
 	Comments(ctx context.Context, repo string, number int64, since time.Time) ([]string, error)
 	// MayWrite reports whether a person may push to the repository.
-	MayWrite(ctx context.Context, repo, user string) (bool, error)
+	MayWrite(ctx context.Context, repo, person string) (bool, error)
 	PutHook(ctx context.Context, repo, url, key string) (id string, err error)
 	DropHook(ctx context.Context, repo, id string) error
 	// Verify checks in constant time that the bearer of key sent a webhook.
 	Verify(h http.Header, body []byte, key string) (Notice, error)
 }
 
-// MaxComment is the most bytes of a comment that every forge takes.
+// MaxComment is the most bytes of a comment that forges take, if nothing else
+// is known of one.
 const MaxComment = 60_000
 
 // ErrForged is what Verify answers to whatever is not signed with the key.

@@ -216,7 +216,7 @@ func (f client) Comment(ctx context.Context, repo string, number int64, id strin
 	if at := strconv.FormatInt(number, 10); m.Poster == nil || !strings.HasSuffix(m.PRURL, "/"+at) && !strings.HasSuffix(m.IssueURL, "/"+at) {
 		return forge.Comment{}, core.Errorf(core.NotFound, "the comment is not one of pull request %s", at)
 	}
-	return forge.Comment{Author: m.Poster.UserName, Body: m.Body}, nil
+	return forge.Comment{Author: m.Poster.UserName, Person: m.Poster.UserName, Body: m.Body}, nil
 }
 
 func (f client) Comments(ctx context.Context, repo string, number int64, since time.Time) (out []string, err error) {

@@ -233,7 +233,7 @@ func (f client) Comment(ctx context.Context, repo string, number int64, id strin
 	if !strings.HasSuffix(m.GetIssueURL(), "/"+strconv.FormatInt(number, 10)) {
 		return forge.Comment{}, core.Errorf(core.NotFound, "the comment is not one of pull request %d", number)
 	}
-	return forge.Comment{Author: m.GetUser().GetLogin(), Body: m.GetBody()}, nil
+	return forge.Comment{Author: m.GetUser().GetLogin(), Person: m.GetUser().GetLogin(), Body: m.GetBody()}, nil
 }
 
 func (f client) Comments(ctx context.Context, repo string, number int64, since time.Time) (out []string, err error) {

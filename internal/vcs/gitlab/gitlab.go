@@ -170,7 +170,7 @@ func (f client) Comment(ctx context.Context, repo string, number int64, id strin
 	if err != nil {
 		return forge.Comment{}, said(res, err)
 	}
-	return forge.Comment{Author: m.Author.Username, Body: m.Body}, nil
+	return forge.Comment{Author: m.Author.Username, Person: m.Author.Username, Body: m.Body}, nil
 }
 
 func (f client) Comments(ctx context.Context, repo string, number int64, since time.Time) (out []string, err error) {
