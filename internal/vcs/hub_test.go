@@ -26,6 +26,7 @@ import (
 type hub struct {
 	*httptest.Server
 	dialect
+	bare     string
 	mu       sync.Mutex
 	hookURL  string
 	hookKey  string
@@ -65,7 +66,7 @@ type dialect struct {
 }
 
 func dialects() []dialect {
-	return []dialect{giteaDialect(), githubDialect(), gitlabDialect(), bitbucketCloudDialect()}
+	return []dialect{giteaDialect(), githubDialect(), gitlabDialect(), bitbucketCloudDialect(), azureDialect()}
 }
 
 // eachForge runs a test over all forges.
@@ -85,13 +86,13 @@ func newHub(t *testing.T, d dialect, bare string) *hub {
 	if _, err := os.Stat(backend); err != nil {
 		t.Skip("git has no http-backend here")
 	}
-	h := &hub{dialect: d, comments: map[int64]string{}}
+	h := &hub{dialect: d, bare: bare, comments: map[int64]string{}}
 	git := &cgi.Handler{Path: backend, Root: "/git", Env: []string{"GIT_PROJECT_ROOT=" + filepath.Dir(bare), "GIT_HTTP_EXPORT_ALL=1", "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_NOSYSTEM=1"}, InheritEnv: []string{"PATH"}}
 	h.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h.requests.Add(1)
 		for from, to := range map[string]string{d.git: "/git/infra.git", d.fork: "/git/fork.git"} {
 			rest, ok := strings.CutPrefix(r.URL.Path, from+"/")
-			if !ok || strings.HasPrefix(rest, "_apis") {
+			if !ok {
 				continue
 			}
 			if r.Header.Get("Authorization") != d.login {
@@ -154,6 +155,11 @@ func (h *hub) hooked(url, key string, a any) any {
 func (h *hub) told(sha, context, state string) any {
 	h.statuses = append(h.statuses, sha+" "+context+" "+state)
 	return map[string]any{}
+}
+
+// has reports whether the repository itself has a commit.
+func (h *hub) has(sha string) bool {
+	return exec.Command("git", "-C", h.bare, "cat-file", "-e", sha).Run() == nil
 }
 
 // wrote keeps a comment, under a new number if id is 0, and answers with it.

@@ -89,15 +89,15 @@ func (o opened) wantOf(p forge.Pull) git.Want {
 	return w
 }
 
-// whole completes the commits that a forge names by their first digits: from
+// whole completes the commits that a forge names by their first digits or not yet: from
 // the branches as they are, from what was seen before, or else by asking.
 func (s *Service) whole(ctx context.Context, r Repository, o opened, refs git.Refs, pulls []forge.Pull) error {
 	var known map[int64]string
 	for i, p := range pulls {
-		if p.HeadSHA == "" || len(p.HeadSHA) >= 40 {
+		if len(p.HeadSHA) >= 40 {
 			continue
 		}
-		if sha := refs.Branches[p.Head]; !p.Fork && strings.HasPrefix(sha, p.HeadSHA) {
+		if sha := refs.Branches[p.Head]; !p.Fork && p.HeadSHA != "" && strings.HasPrefix(sha, p.HeadSHA) {
 			pulls[i].HeadSHA = sha
 			continue
 		}
@@ -114,7 +114,7 @@ func (s *Service) whole(ctx context.Context, r Repository, o opened, refs git.Re
 				return err
 			}
 		}
-		if sha := known[p.Number]; strings.HasPrefix(sha, p.HeadSHA) {
+		if sha := known[p.Number]; p.HeadSHA != "" && strings.HasPrefix(sha, p.HeadSHA) {
 			pulls[i].HeadSHA = sha
 			continue
 		}

@@ -22,6 +22,7 @@ import (
 	"interlock/internal/outbound"
 	"interlock/internal/run"
 	"interlock/internal/secret"
+	"interlock/internal/vcs/azuredevops"
 	"interlock/internal/vcs/bitbucket"
 	"interlock/internal/vcs/forge"
 	"interlock/internal/vcs/git"
@@ -82,8 +83,8 @@ func providers() []provider {
 		{name: "bitbucket_server", label: "Bitbucket Server", suffix: ".git"},
 		{name: "bitbucket_server_legacy", label: "Bitbucket Server (legacy)", suffix: ".git"},
 		{name: "bitbucket_data_center", label: "Bitbucket Data Center", suffix: ".git"},
-		{name: "ado_server", label: "Azure DevOps Server"},
-		{name: "ado_services", label: "Azure DevOps Services"},
+		{name: "ado_server", label: "Azure DevOps Server", open: azuredevops.Open, commit: "/commit/"},
+		{name: "ado_services", label: "Azure DevOps Services", open: azuredevops.Open, commit: "/commit/"},
 	}
 }
 
