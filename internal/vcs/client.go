@@ -535,7 +535,7 @@ func (o *opened) ready(ctx context.Context, identifier string) error {
 func cloneURL(c Client, identifier string) string {
 	p, _ := providerOf(c.Provider)
 	mid := "/"
-	if strings.HasPrefix(c.Provider, "bitbucket_server") || c.Provider == "bitbucket_data_center" {
+	if isDataCenter(c) {
 		mid = "/scm/"
 	}
 	u := c.HTTPURL + mid + identifier
@@ -545,10 +545,22 @@ func cloneURL(c Client, identifier string) string {
 	return u
 }
 
+// isDataCenter reports whether a connection is to a Bitbucket of one's own, which
+// has other addresses than the hosted one.
+func isDataCenter(c Client) bool {
+	return strings.HasPrefix(c.Provider, "bitbucket_server") || c.Provider == "bitbucket_data_center"
+}
+
 // webURL is the page of a repository for people, empty where there is none.
 func webURL(c Client, identifier string) string {
 	if c.Provider == "git" && !strings.HasPrefix(c.HTTPURL, "http") {
 		return ""
+	}
+	if project, name := forge.Split(identifier); isDataCenter(c) && project != "" {
+		if user, ok := strings.CutPrefix(project, "~"); ok {
+			return c.HTTPURL + "/users/" + user + "/repos/" + name
+		}
+		return c.HTTPURL + "/projects/" + project + "/repos/" + name
 	}
 	return c.HTTPURL + "/" + identifier
 }

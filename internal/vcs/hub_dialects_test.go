@@ -234,3 +234,66 @@ func bitbucketCloudDialect() dialect {
 			return http.Header{"X-Event-Key": {event}, "X-Request-Uuid": {id}, "X-Attempt-Number": {"1"}, "X-Hub-Signature": {"sha256=" + sum(key, body)}}
 		}}
 }
+
+// bitbucketServerDialect counts the versions of its comments.
+func bitbucketServerDialect() dialect {
+	const at = "/projects/NET/repos/infra"
+	repo := func(id int) any { return object{"id": id, "slug": "infra", "project": object{"key": "NET"}} }
+	pull := func(p hubPull) any {
+		return object{"id": p.number, "title": "T", "state": "OPEN", "author": object{"user": object{"name": p.author}},
+			"fromRef": object{"id": "refs/heads/" + p.head, "latestCommit": p.sha, "repository": repo(owner(p))}, "toRef": object{"id": "refs/heads/main", "repository": repo(1)}}
+	}
+	values := func(v ...any) any { return object{"isLastPage": true, "values": v} }
+	return dialect{provider: "bitbucket_data_center", identifier: "NET/infra", git: "/scm/NET/infra.git", fork: "/scm/NET/fork.git", pullRef: "refs/pull-requests/%d/from", api: "/rest/api/1.0", build: "/rest/build-status/1.0",
+		login: "Bearer " + hubToken, opens: "Bearer " + hubToken, success: "SUCCESSFUL",
+		serve: func(h *hub, r *http.Request, path string, body []byte) any {
+			switch {
+			case path == at+"/webhooks" && r.Method == "POST":
+				return h.hooked(read(body, "url"), read(body, "configuration", "secret"), object{"id": 1})
+			case path == at+"/pull-requests" && r.URL.Query().Get("state") == "OPEN":
+				return values(h.each(pull)...)
+			case strings.HasSuffix(path, "/changes"):
+				return values(object{"type": "MODIFY", "path": object{"toString": "main.tf"}})
+			case strings.HasPrefix(path, "/commits/") && r.Method == "POST":
+				return h.told(strings.TrimPrefix(path, "/commits/"), read(body, "key"), read(body, "state"))
+			case path == at+"/pull-requests/2/activities":
+				return values(h.heard(func(when string) any {
+					at, _ := time.Parse(time.RFC3339, when)
+					return object{"action": "COMMENTED", "comment": object{"id": 77, "createdDate": at.UnixMilli()}}
+				})...)
+			case path == at+"/pull-requests/2/comments/77":
+				return object{"id": 77, "text": "apply", "author": object{"name": "boss"}}
+			case path == "/users":
+				if q := r.URL.Query(); q.Get("permission.1") != "REPO_WRITE" || q.Get("permission.1.projectKey") != "NET" || q.Get("permission.1.repositorySlug") != "infra" {
+					return status(400)
+				}
+				return values(object{"name": "bossy"}, object{"name": "boss"})
+			case strings.HasSuffix(path, "/comments") && r.Method == "POST":
+				return object{"id": h.wrote(0, read(body, "text"))}
+			case strings.Contains(path, "/comments/") && r.Method == "PUT":
+				if read(body, "version") != fmt.Sprint(h.edits) {
+					return status(409)
+				}
+				h.edits++
+				return object{"id": h.wrote(last(path), read(body, "text"))}
+			case strings.Contains(path, "/comments/") && r.Method == "GET":
+				if text, ok := h.comments[last(path)]; ok {
+					return object{"id": last(path), "version": h.edits, "text": text, "author": object{"name": "bot"}}
+				}
+			}
+			return h.one(path, at+"/pull-requests/%d", pull)
+		},
+		body: func(_, what string, number int64, elsewhere string) string {
+			switch what {
+			case "push":
+				return fmt.Sprintf(`{"eventKey":"repo:refs_changed","repository":{"slug":"infra","links":{"clone":[{"href":%q}]}},"changes":[{"refId":"refs/heads/main","type":"UPDATE"}]}`, elsewhere)
+			case "pull":
+				return fmt.Sprintf(`{"eventKey":"pr:from_ref_updated","pullRequest":{"id":%d,"links":{"self":[{"href":%q}]}}}`, number, elsewhere)
+			}
+			return fmt.Sprintf(`{"eventKey":"pr:comment:added","pullRequest":{"id":%d},"comment":{"id":77,"text":"apply"}}`, number)
+		},
+		header: func(id, what, key, body string) http.Header {
+			event := map[string]string{"push": "repo:refs_changed", "pull": "pr:from_ref_updated", "comment": "pr:comment:added"}[what]
+			return http.Header{"X-Event-Key": {event}, "X-Request-Id": {id}, "X-Hub-Signature": {"sha256=" + sum(key, body)}}
+		}}
+}

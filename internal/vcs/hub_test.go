@@ -33,6 +33,7 @@ type hub struct {
 	pulls    []hubPull
 	statuses []string // commit, context and state
 	comments map[int64]string
+	edits    int         // of comments, for a forge that counts them
 	said     []time.Time // of comment 77 on pull request 2, in which boss says apply
 	deaf     bool        // it sets up no webhook
 	requests atomic.Int64
@@ -55,6 +56,7 @@ type dialect struct {
 	git, fork  string // paths of the repository and its fork for git
 	pullRef    string // where it keeps the commits of pull requests; empty: in the fork
 	api        string // path of the API
+	build      string // and of that for statuses, where it is another one
 	login      string // Authorization of git
 	opens      string // and of the API
 	success    string // state of a status
@@ -66,7 +68,7 @@ type dialect struct {
 }
 
 func dialects() []dialect {
-	return []dialect{giteaDialect(), githubDialect(), gitlabDialect(), bitbucketCloudDialect(), azureDialect()}
+	return []dialect{giteaDialect(), githubDialect(), gitlabDialect(), bitbucketCloudDialect(), bitbucketServerDialect(), azureDialect()}
 }
 
 // eachForge runs a test over all forges.
@@ -124,6 +126,9 @@ func (h *hub) answer(t *testing.T, w http.ResponseWriter, r *http.Request) {
 		t.Errorf("%s %s is sent %s", r.Method, r.URL.Path, body)
 	}
 	path, ok := strings.CutPrefix(r.URL.Path, h.api)
+	if !ok && h.build != "" {
+		path, ok = strings.CutPrefix(r.URL.Path, h.build)
+	}
 	a := any(nil)
 	if ok {
 		a = h.serve(h, r, path, body)

@@ -65,6 +65,7 @@ type provider struct {
 const (
 	headRef  = "refs/pull/%d/head"
 	mergeRef = "refs/merge-requests/%d/head"
+	fromRef  = "refs/pull-requests/%d/from"
 )
 
 // providers are those there are. What has no forge of ours is looked at as plain
@@ -80,9 +81,9 @@ func providers() []provider {
 		{name: "gitlab_community_edition", label: "GitLab Community Edition", open: gitlab.Open, pullRef: mergeRef, suffix: ".git", user: "oauth2", commit: "/-/commit/", compare: "/-/compare/"},
 		{name: "gitlab_enterprise_edition", label: "GitLab Enterprise Edition", open: gitlab.Open, pullRef: mergeRef, suffix: ".git", user: "oauth2", commit: "/-/commit/", compare: "/-/compare/"},
 		{name: "bitbucket_hosted", label: "Bitbucket Cloud", open: bitbucket.OpenCloud, suffix: ".git", commit: "/commits/", maxComment: 32_000, plain: true},
-		{name: "bitbucket_server", label: "Bitbucket Server", suffix: ".git"},
-		{name: "bitbucket_server_legacy", label: "Bitbucket Server (legacy)", suffix: ".git"},
-		{name: "bitbucket_data_center", label: "Bitbucket Data Center", suffix: ".git"},
+		{name: "bitbucket_server", label: "Bitbucket Server", open: bitbucket.OpenServer, pullRef: fromRef, suffix: ".git", commit: "/commits/", maxComment: 32_000, plain: true},
+		{name: "bitbucket_server_legacy", label: "Bitbucket Server (legacy)", open: bitbucket.OpenServer, pullRef: fromRef, suffix: ".git", commit: "/commits/", maxComment: 32_000, plain: true},
+		{name: "bitbucket_data_center", label: "Bitbucket Data Center", open: bitbucket.OpenServer, pullRef: fromRef, suffix: ".git", commit: "/commits/", maxComment: 32_000, plain: true},
 		{name: "ado_server", label: "Azure DevOps Server", open: azuredevops.Open, commit: "/commit/"},
 		{name: "ado_services", label: "Azure DevOps Services", open: azuredevops.Open, commit: "/commit/"},
 	}

@@ -117,3 +117,83 @@ func TestBitbucketCloud(t *testing.T) {
 		t.Errorf("with an e-mail address: %q %v", u, err)
 	}
 }
+
+// Shapes and names as the documentation of the API has them.
+func TestBitbucketDataCenter(t *testing.T) {
+	const p = "/rest/api/1.0/projects/NET/repos/infra"
+	repo := func(id int, slug string) string {
+		return fmt.Sprintf(`{"id":%d,"slug":%q,"project":{"key":"NET"},"links":{"self":[{"href":"https://b.example.com/projects/NET/repos/%s/browse"}]}}`, id, slug, slug)
+	}
+	pull := func(n, from int) string {
+		return fmt.Sprintf(`{"id":%d,"version":1,"title":"T","state":"OPEN","author":{"user":{"name":"ann","slug":"ann","displayName":"Ann"}},"links":{"self":[{"href":"https://b.example.com/x"}]},
+			"fromRef":{"id":"refs/heads/feature","displayId":"feature","latestCommit":"abc","repository":%s},"toRef":{"id":"refs/heads/main","latestCommit":"def","repository":%s}}`, n, repo(from, "infra"), repo(1, "infra"))
+	}
+	last := func(values string) string {
+		return `{"size":1,"limit":100,"isLastPage":true,"start":0,"nextPageStart":null,"values":[` + values + `]}`
+	}
+	now := time.Now()
+	said := func(id int, at time.Time) string {
+		return fmt.Sprintf(`{"id":%d,"version":3,"text":"apply","author":{"name":"ann"},"createdDate":%d}`, id, at.UnixMilli())
+	}
+	a := newAPI(t, "Bearer a-token", map[string]string{
+		"GET /plugins/servlet/applinks/whoami":      "bot\n",
+		"GET /rest/api/1.0/repos":                   last(repo(1, "infra")),
+		"GET " + p:                                  repo(1, "infra"),
+		"GET " + p + "/branches/default":            `{"id":"refs/heads/main","displayId":"main","isDefault":true}`,
+		"GET " + p + "/pull-requests":               `{"isLastPage":false,"nextPageStart":100,"values":[` + pull(7, 1) + `]}`,
+		"GET " + p + "/pull-requests 100":           last(pull(9, 2)),
+		"GET " + p + "/pull-requests/7":             pull(7, 1),
+		"GET " + p + "/pull-requests/7/changes":     last(`{"type":"MODIFY","path":{"toString":"net/main.tf"}},{"type":"MOVE","path":{"toString":"new.tf"},"srcPath":{"toString":"old.tf"}}`),
+		"GET " + p + "/pull-requests/7/activities":  last(`{"action":"COMMENTED","commentAction":"ADDED","comment":` + said(12, now) + `},{"action":"RESCOPED"},{"action":"COMMENTED","comment":` + said(11, now.Add(-time.Hour)) + `}`),
+		"POST /rest/build-status/1.0/commits/abc":   ``,
+		"POST " + p + "/pull-requests/7/comments":   `{"id":11}`,
+		"GET " + p + "/pull-requests/7/comments/11": said(11, now),
+		"PUT " + p + "/pull-requests/7/comments/11": said(11, now),
+		"GET /rest/api/1.0/users":                   last(`{"name":"annette"},{"name":"ann"}`),
+		"POST " + p + "/webhooks":                   `{"id":5}`,
+	})
+	open := func(address, key string) forge.Forge {
+		f, err := bitbucket.OpenServer(forge.Connection{Provider: "bitbucket_data_center", HTTPURL: a.URL, APIURL: address, Key: key, Token: "a-token", HTTP: a.Client()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	f := open(a.URL+"/rest/api/1.0", "")
+	ctx := t.Context()
+	exercise(t, f, "NET/infra")
+	if s := a.asked["POST /rest/build-status/1.0/commits/abc"]; !strings.Contains(s, `"SUCCESSFUL"`) || !strings.Contains(s, `"key":"interlock/acme/net"`) {
+		t.Errorf("the status was %s", s)
+	}
+	if s := a.asked["PUT "+p+"/pull-requests/7/comments/11"]; !strings.Contains(s, `"version":3`) {
+		t.Errorf("the edit names no version: %s", s)
+	}
+	if s := a.asked["POST "+p+"/webhooks"]; !strings.Contains(s, `"configuration":{"secret":"key"}`) || !strings.Contains(s, "pr:comment:added") {
+		t.Errorf("the hook was %s", s)
+	}
+	if rs, err := f.Repositories(ctx); err != nil || len(rs) != 1 || rs[0].Identifier != "NET/infra" {
+		t.Errorf("repositories: %+v %v", rs, err)
+	}
+	if ids, err := f.Comments(ctx, "NET/infra", 7, now.Add(-time.Minute)); err != nil || strings.Join(ids, " ") != "12" {
+		t.Errorf("comments: %v %v", ids, err)
+	}
+	if err := f.DropHook(ctx, "NET/infra", "6"); err != nil {
+		t.Errorf("drop what is gone: %v", err)
+	}
+	a.answers["GET /plugins/servlet/applinks/whoami"] = ""
+	if u, err := f.User(ctx); core.KindOf(err) != core.Invalid {
+		t.Errorf("nobody is %q %v", u, err)
+	}
+	type login interface{ CloneLogin() (string, bool) }
+	if user, bearer := f.(login).CloneLogin(); user != "" || !bearer {
+		t.Errorf("a token is cloned with as %q %v", user, bearer)
+	}
+	a.auth = "Basic YW5uOmEtdG9rZW4=" // ann:a-token
+	g := open(a.URL, "ann")
+	if user, bearer := g.(login).CloneLogin(); user != "ann" || bearer {
+		t.Errorf("a password is cloned with as %q %v", user, bearer)
+	}
+	if r, err := g.Repository(ctx, "NET/infra"); err != nil || r.Default != "main" {
+		t.Errorf("with a name: %+v %v", r, err)
+	}
+}

@@ -72,6 +72,12 @@ func TestWebhooksAreVerified(t *testing.T) {
 			map[string]forge.Notice{"repo:push": {Delivery: "d1", Kind: forge.Pushed}, "pullrequest:created": {Delivery: "d1", Kind: forge.Pulled, Pull: 7}, "pullrequest:updated": {Delivery: "d1", Kind: forge.Pulled, Pull: 7},
 				"pullrequest:fulfilled": {Delivery: "d1", Kind: forge.Pulled, Pull: 7}, "pullrequest:rejected": {Delivery: "d1", Kind: forge.Pulled, Pull: 7},
 				"pullrequest:comment_created": {Delivery: "d1", Kind: forge.Commented, Pull: 7, Comment: "9"}, "repo:fork": {Delivery: "d1", Kind: forge.Other}}},
+		{"bitbucket data center", bitbucket.OpenServer, func(event, key, body string) http.Header {
+			return http.Header{"X-Event-Key": {event}, "X-Request-Id": {"d1"}, "X-Hub-Signature": {"sha256=" + sign(key, body)}}
+		}, map[string]string{"repo:refs_changed": `{"changes":[{"refId":"refs/tags/v1","type":"ADD"}]}`, "pr:opened": `{"pullRequest":{"id":7}}`, "pr:from_ref_updated": `{"pullRequest":{"id":7}}`,
+			"pr:merged": `{"pullRequest":{"id":7,"state":"MERGED"}}`, "pr:comment:added": `{"pullRequest":{"id":7},"comment":{"id":9,"text":"apply"}}`, "diagnostics:ping": `{"test":true}`},
+			map[string]forge.Notice{"repo:refs_changed": {Delivery: "d1", Kind: forge.Pushed}, "pr:opened": {Delivery: "d1", Kind: forge.Pulled, Pull: 7}, "pr:from_ref_updated": {Delivery: "d1", Kind: forge.Pulled, Pull: 7},
+				"pr:merged": {Delivery: "d1", Kind: forge.Pulled, Pull: 7}, "pr:comment:added": {Delivery: "d1", Kind: forge.Commented, Pull: 7, Comment: "9"}, "diagnostics:ping": {Delivery: "d1", Kind: forge.Other}}},
 		{"azure devops", azuredevops.Open, func(_, key, _ string) http.Header {
 			return http.Header{"Authorization": {"Basic " + base64.StdEncoding.EncodeToString([]byte("interlock:"+key))}}
 		}, map[string]string{"git.push": `{"id":"d1","eventType":"git.push","resource":{"refUpdates":[{"name":"refs/tags/v1"}]}}`, "git.pullrequest.created": `{"id":"d1","eventType":"git.pullrequest.created","resource":{"pullRequestId":7}}`,
@@ -124,7 +130,7 @@ func newAPI(t *testing.T, auth string, answers map[string]string) *api {
 		b, _ := io.ReadAll(r.Body)
 		path, _ := url.PathUnescape(r.URL.EscapedPath())
 		k := r.Method + " " + path
-		for _, q := range []string{"token", "identityIds"} {
+		for _, q := range []string{"token", "identityIds", "start"} {
 			if v := r.URL.Query().Get(q); v != "" {
 				k += " " + v
 			}

@@ -33,8 +33,9 @@ func Path(parts ...string) string {
 	return b.String()
 }
 
-// maxFault bounds what is read of an answer that is no success.
-const maxFault = 512
+// maxText bounds what is read of an answer in words, such as that to a call that
+// failed.
+const maxText = 512
 
 // Call sends in as JSON to a path below Base and reads the answer into out;
 // each may be nil. It follows one redirect of a GET, on the same server. An
@@ -88,6 +89,20 @@ func (c Client) call(ctx context.Context, method, to string, body []byte, out an
 		res = again
 	}
 	return answer(res, out)
+}
+
+// Text gets what a path below Base answers in plain text, in its first 512 bytes.
+func (c Client) Text(ctx context.Context, path string) (string, error) {
+	res, err := c.send(ctx, http.MethodGet, c.Base+path, nil)
+	if err != nil {
+		return "", err
+	}
+	defer res.Body.Close()
+	if err := answer(res, nil); err != nil {
+		return "", err
+	}
+	b, err := io.ReadAll(io.LimitReader(res.Body, maxText))
+	return strings.TrimSpace(strings.ToValidUTF8(string(b), "?")), err
 }
 
 func (c Client) send(ctx context.Context, method, to string, body []byte) (*http.Response, error) {
@@ -155,6 +170,6 @@ func Code(err error) int {
 }
 
 func fault(res *http.Response) error {
-	b, _ := io.ReadAll(io.LimitReader(res.Body, maxFault))
+	b, _ := io.ReadAll(io.LimitReader(res.Body, maxText))
 	return refusal{res.StatusCode, strings.ToValidUTF8(string(b), "?")}
 }
