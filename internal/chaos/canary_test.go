@@ -572,7 +572,11 @@ func (h *hunt) forge(t *testing.T, user, browser caller) (starts, pages []string
 	}))
 	t.Cleanup(echo.Close)
 	orgs := "/api/v2/organizations/" + adminName
-	for i, provider := range []string{"git", "gitea", "github", "gitlab_hosted"} {
+	for i, provider := range []string{"git", "gitea", "github", "gitlab_hosted", "bitbucket_hosted", "bitbucket_data_center", "ado_services"} {
+		repository := "a/b"
+		if provider == "ado_services" {
+			repository = "a/_git/b"
+		}
 		token, key := h.plant("the token of "+provider, random(32)), random(32)
 		secret, ssh := h.plant("the secret of "+provider, random(32)), h.plant("the SSH key of "+provider, "-----BEGIN OPENSSH PRIVATE KEY-----\n"+key+"\n-----END OPENSSH PRIVATE KEY-----", key)
 		_, _, body := user.do(t, "POST", orgs+"/oauth-clients", servertest.Doc("oauth-clients", map[string]any{"service-provider": provider, "http-url": echo.URL, "api-url": echo.URL,
@@ -592,15 +596,15 @@ func (h *hunt) forge(t *testing.T, user, browser caller) (starts, pages []string
 		}
 		user.must(t, "PATCH", "/api/v2/oauth-tokens/"+refs[0].ID, servertest.Doc("oauth-tokens", map[string]any{"ssh-key": ssh.value}))
 		name := fmt.Sprintf("repo%d", i)
-		user.must(t, "POST", orgs+"/workspaces", servertest.Doc("workspaces", map[string]any{"name": name, "vcs-repo": map[string]any{"oauth-token-id": refs[0].ID, "identifier": "a/b"}}))
+		user.must(t, "POST", orgs+"/workspaces", servertest.Doc("workspaces", map[string]any{"name": name, "vcs-repo": map[string]any{"oauth-token-id": refs[0].ID, "identifier": repository}}))
 		user.do(t, "POST", orgs+"/oauth-clients", servertest.Doc("oauth-clients", map[string]any{"service-provider": "none", "oauth-token-string": token.value}))
 		browser.do(t, "POST", "/app/organizations/"+adminName+"/vcs", url.Values{"service-provider": {provider}, "http-url": {"x"}, "token": {token.value}, "ssh-key": {ssh.value}})
 		browser.do(t, "POST", "/app/organizations/"+adminName+"/vcs/"+c.ID+"/test", url.Values{})
-		browser.do(t, "POST", "/app/organizations/"+adminName+"/vcs/"+c.ID+"/discover", url.Values{"repository": {"a/b"}})
+		browser.do(t, "POST", "/app/organizations/"+adminName+"/vcs/"+c.ID+"/discover", url.Values{"repository": {repository}})
 		starts = append(starts, "/api/v2/oauth-clients/"+c.ID, "/api/v2/oauth-tokens/"+refs[0].ID, "/api/v2/oauth-tokens/"+refs[0].ID+"/authorized-repos")
 		pages = append(pages, "/app/organizations/"+adminName+"/vcs/"+c.ID, "/app/"+adminName+"/"+name+"/version-control")
 	}
-	for end := time.Now().Add(10 * time.Second); heard.Load() < 8; time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(10 * time.Second); heard.Load() < 14; time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("the secrets were shown %d times to whom they are for: the test tests nothing", heard.Load())
 		}

@@ -43,7 +43,12 @@ func TestPagesOfVersionControl(t *testing.T) {
 		api.Org(t, "acme")
 		ann := signIn(t, s, "ann", servertest.Password)
 		const at = "/app/organizations/acme/vcs"
-		ann.has(ann.get(at), "No connection yet", "Plain Git works")
+		ann.has(ann.get(at), "No connection yet", "Plain Git works", "What each kind takes", "https://dev.azure.com/organization")
+		for _, k := range [][3]string{{"bitbucket_hosted", "https://bitbucket.org", "https://api.bitbucket.org/2.0"}, {"bitbucket_data_center", "https://git.example.com/", "https://git.example.com/rest/api/1.0"}} {
+			other := ann.post(at, "service-provider", k[0], "http-url", k[1], "token", "hunter2")
+			ann.has(ann.get(other), k[2])
+			ann.post(other + "/delete")
+		}
 		body := ann.fails(at, 422, "Something below", "service-provider", "git", "http-url", "file:///etc", "token", "hunter2")
 		ann.has(body, "vcs-local", `value="file:///etc"`)
 		ann.lacks(body, "hunter2")

@@ -129,6 +129,10 @@ func apiOf(in Input) *string {
 		u += "/api/v3"
 	case strings.HasPrefix(*in.Provider, "gitlab"):
 		u += "/api/v4"
+	case *in.Provider == "bitbucket_hosted":
+		u = "https://api.bitbucket.org/2.0"
+	case strings.HasPrefix(*in.Provider, "bitbucket"):
+		u += "/rest/api/1.0"
 	}
 	return &u
 }

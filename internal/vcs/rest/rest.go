@@ -33,8 +33,7 @@ func Path(parts ...string) string {
 	return b.String()
 }
 
-// maxText bounds what is read of an answer in words, such as that to a call that
-// failed.
+// maxText bounds an answer in words.
 const maxText = 512
 
 // Call sends in as JSON to a path below Base and reads the answer into out;
@@ -139,13 +138,13 @@ func answer(res *http.Response, out any) error {
 	switch code := res.StatusCode; {
 	case code == http.StatusUnauthorized || code == http.StatusForbidden || code == http.StatusNonAuthoritativeInfo:
 		// The last is how a page to sign in at comes.
-		return core.Wrap(fault(res), core.Invalid, "the forge does not let the token of the connection do this")
+		return core.Wrap(refusal(code), core.Invalid, "the forge does not let the token of the connection do this")
 	case code == http.StatusNotFound || code == http.StatusGone:
-		return core.Wrap(fault(res), core.NotFound, "the forge knows no such thing, or does not show it to the token of the connection")
+		return core.Wrap(refusal(code), core.NotFound, "the forge knows no such thing, or does not show it to the token of the connection")
 	case code == http.StatusTooManyRequests:
-		return core.Wrap(fault(res), core.Invalid, "the forge's limit of calls is used up for now")
+		return core.Wrap(refusal(code), core.Invalid, "the forge's limit of calls is used up for now")
 	case code/100 != 2:
-		return core.Wrap(fault(res), core.Invalid, "the forge answered with status "+strconv.Itoa(code))
+		return core.Wrap(refusal(code), core.Invalid, "the forge answered with status "+strconv.Itoa(code))
 	case out == nil || code == http.StatusNoContent:
 		return nil
 	}
@@ -155,21 +154,14 @@ func answer(res *http.Response, out any) error {
 	return nil
 }
 
-// A refusal is what the log keeps of an answer that is no success.
-type refusal struct {
-	code int
-	text string
-}
+// A refusal is the status of an answer that is no success. What the answer said
+// is not kept: it may repeat what opens the API.
+type refusal int
 
-func (r refusal) Error() string { return strconv.Itoa(r.code) + ": " + r.text }
+func (r refusal) Error() string { return "status " + strconv.Itoa(int(r)) }
 
 // Code is the status of the answer that became err, 0 if none did.
 func Code(err error) int {
 	r, _ := errors.AsType[refusal](err)
-	return r.code
-}
-
-func fault(res *http.Response) error {
-	b, _ := io.ReadAll(io.LimitReader(res.Body, maxText))
-	return refusal{res.StatusCode, strings.ToValidUTF8(string(b), "?")}
+	return int(r)
 }

@@ -38,6 +38,7 @@ func TestCallsStayOnOneServer(t *testing.T) {
 			w.WriteHeader(http.StatusNoContent)
 		default:
 			w.WriteHeader(http.StatusNotFound)
+			_, _ = w.Write([]byte("you came with " + r.Header.Get("Authorization")))
 		}
 	}))
 	defer s.Close()
@@ -62,7 +63,7 @@ func TestCallsStayOnOneServer(t *testing.T) {
 		"/full":     {core.Invalid, "limit of calls"},
 		"/gone":     {core.NotFound, "no such thing"},
 	} {
-		if err := c.Call(t.Context(), "GET", path, nil, nil, &out); core.KindOf(err) != want.kind || !strings.Contains(core.Message(err), want.text) {
+		if err := c.Call(t.Context(), "GET", path, nil, nil, &out); core.KindOf(err) != want.kind || !strings.Contains(core.Message(err), want.text) || strings.Contains(err.Error(), "Bearer") {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
