@@ -207,6 +207,43 @@ func outdatedPlans(t *testing.T, d dialect) {
 	}
 }
 
+// A token that may clone and no more still has pushes noticed, and what it lacks
+// is told; what was open is not taken for closed.
+func TestPushesAreNoticedWithoutTheAPI(t *testing.T) {
+	eachForge(t, func(t *testing.T, d dialect) {
+		r := newRepo(t, "infra.git", map[string]string{"main.tf": out(1)})
+		h := newHub(t, d, r.bare)
+		s := servertest.Start(t, filepath.Join(t.TempDir(), "i.db"), "--outbound-allow=127.0.0.1", "--vcs-poll-interval=1s", "--runners=0")
+		dump(t, s)
+		ann := s.User(t, "ann")
+		ann.Org(t, "acme")
+		h.deaf = true
+		ws := ann.Workspace(t, "acme", "infra", map[string]any{"queue-all-runs": true, "vcs-repo": h.repo(h.connect(t, ann, "acme"))})
+		waitAll(t, ann, ws, 1)
+		gitIn(t, r.work, "checkout", "-q", "-b", "x")
+		sha := r.push(t, "mine", map[string]string{"main.tf": out(2)})
+		h.set(hubPull{number: 2, head: "x", sha: sha, author: "boss"})
+		pull := waitAll(t, ann, ws, 2)[0]
+		h.mu.Lock()
+		h.blind, h.pulls = true, nil
+		h.mu.Unlock()
+		gitIn(t, r.work, "checkout", "-q", "main")
+		r.push(t, "second", map[string]string{"main.tf": out(3)})
+		waitAll(t, ann, ws, 3)
+		wait(t, "the fault is told", func() (string, bool) {
+			f := fault(t, s, h.identifier)
+			return f, strings.Contains(f, "does not let the token")
+		})
+		if st := ann.Run(t, pull.ID).Str("status"); st == "canceled" {
+			t.Error("the plan of the pull request was canceled")
+		}
+		h.mu.Lock()
+		h.blind = false
+		h.mu.Unlock()
+		ann.WaitRun(t, pull.ID, "canceled")
+	})
+}
+
 // Where the code of forks may be run, it is fetched from where the forge keeps it,
 // and a comment of somebody who may write has it applied, however often it is told.
 func TestForksThatAreAllowed(t *testing.T) {

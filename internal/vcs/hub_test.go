@@ -36,6 +36,7 @@ type hub struct {
 	edits    int         // of comments, for a forge that counts them
 	said     []time.Time // of comment 77 on pull request 2, in which boss says apply
 	deaf     bool        // it sets up no webhook
+	blind    bool        // its API lets nobody in
 	requests atomic.Int64
 }
 
@@ -130,7 +131,9 @@ func (h *hub) answer(t *testing.T, w http.ResponseWriter, r *http.Request) {
 		path, ok = strings.CutPrefix(r.URL.Path, h.build)
 	}
 	a := any(nil)
-	if ok {
+	if h.blind {
+		a = status(403)
+	} else if ok {
 		a = h.serve(h, r, path, body)
 	}
 	switch a := a.(type) {

@@ -146,11 +146,10 @@ func TestACommitIsFetchedFromAFork(t *testing.T) {
 	at := repository(t, dir, "a", map[string]string{"main.tf": ""})
 	fork := filepath.Join(dir, "fork")
 	git(t, dir, "clone", "-q", at, fork)
-	var head string
 	for range 120 { // deeper than what is looked at first
-		head = commit(t, fork, nil)
+		commit(t, fork, nil)
 	}
-	head = commit(t, fork, map[string]string{"forked.tf": ""})
+	head := commit(t, fork, map[string]string{"forked.tf": ""})
 	g := newGit(t, dir)
 	tr, err := g.Fetch(t.Context(), &Remote{URL: "file://" + at}, Want{SHA: head, Ref: "refs/heads/main", From: "file://" + fork})
 	if err != nil {
