@@ -13,6 +13,7 @@ import (
 // What a server had in its hands when it died is worked off by its next life
 // at once, and what was pushed while it was away is noticed then.
 func TestARestartGoesOnWithPushes(t *testing.T) {
+	t.Parallel()
 	r := newRepo(t, "infra.git", map[string]string{"main.tf": out(1)})
 	dir, dsn := t.TempDir(), filepath.Join(t.TempDir(), "i.db")
 	args := []string{"--vcs-local=" + r.dir, "--vcs-poll-interval=1s"}

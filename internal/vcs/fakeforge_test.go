@@ -20,8 +20,10 @@ import (
 // Of a delivery that comes fifty times, to two servers where there are two, one
 // run comes; of one that points elsewhere no request; of a fork's nothing.
 func TestDeliveriesActOnce(t *testing.T) {
+	t.Parallel()
 	for _, d := range dialects() {
 		t.Run(d.provider, func(t *testing.T) {
+			t.Parallel()
 			dbtest.EachURL(t, func(t *testing.T, dsn string) { deliveriesActOnce(t, d, dsn) })
 		})
 	}
@@ -128,6 +130,7 @@ func deliveriesActOnce(t *testing.T, d dialect, dsn string) {
 // Where no webhook can be had, all goes by looking: the pull request, and the
 // comment that has it applied, once.
 func TestWithoutWebhooksCommentsAreLookedFor(t *testing.T) {
+	t.Parallel()
 	eachForge(t, withoutWebhooks)
 }
 
@@ -166,6 +169,7 @@ func withoutWebhooks(t *testing.T, d dialect) {
 // A plan of commits that a pull request no longer has is canceled, and so is that
 // of one that was closed; runs of the branch go on.
 func TestOutdatedPlansAreCanceled(t *testing.T) {
+	t.Parallel()
 	eachForge(t, outdatedPlans)
 }
 
@@ -210,6 +214,7 @@ func outdatedPlans(t *testing.T, d dialect) {
 // A token that may clone and no more still has pushes noticed, and what it lacks
 // is told; what was open is not taken for closed.
 func TestPushesAreNoticedWithoutTheAPI(t *testing.T) {
+	t.Parallel()
 	eachForge(t, func(t *testing.T, d dialect) {
 		r := newRepo(t, "infra.git", map[string]string{"main.tf": out(1)})
 		h := newHub(t, d, r.bare)
@@ -247,6 +252,7 @@ func TestPushesAreNoticedWithoutTheAPI(t *testing.T) {
 // Where the code of forks may be run, it is fetched from where the forge keeps it,
 // and a comment of somebody who may write has it applied, however often it is told.
 func TestForksThatAreAllowed(t *testing.T) {
+	t.Parallel()
 	eachForge(t, func(t *testing.T, d dialect) {
 		r := newRepo(t, "infra.git", map[string]string{"main.tf": thing("1")})
 		gitIn(t, r.dir, "clone", "-q", "--bare", r.bare, filepath.Join(r.dir, "fork.git"))
@@ -281,6 +287,7 @@ func TestForksThatAreAllowed(t *testing.T) {
 
 // No address leads git to this machine, to its files or to another program.
 func TestAddressesThatLeadInside(t *testing.T) {
+	t.Parallel()
 	r := newRepo(t, "infra.git", map[string]string{"main.tf": out(1)})
 	h := newHub(t, giteaDialect(), r.bare)
 	outside := newRepo(t, "secret.git", map[string]string{"main.tf": out(2)})

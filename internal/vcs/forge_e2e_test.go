@@ -19,6 +19,7 @@ func thing(v string) string {
 // Everything that version control does, read back from a real forge. The
 // repository is looked at once an hour, so it is webhooks that bring the news.
 func TestAForgeFromPushToApply(t *testing.T) {
+	t.Parallel()
 	g := startGitea(t)
 	boss := g.users["boss"]
 	if _, _, err := boss.CreateRepo(api.CreateRepoOption{Name: "infra", DefaultBranch: "main"}); err != nil {

@@ -75,7 +75,10 @@ func dialects() []dialect {
 // eachForge runs a test over all forges.
 func eachForge(t *testing.T, f func(*testing.T, dialect)) {
 	for _, d := range dialects() {
-		t.Run(d.provider, func(t *testing.T) { f(t, d) })
+		t.Run(d.provider, func(t *testing.T) {
+			t.Parallel()
+			f(t, d)
+		})
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 )
 
 func TestPathTriggers(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name    string
 		w       workspace.Workspace

@@ -16,7 +16,10 @@ import (
 	"interlock/internal/servertest"
 )
 
-func TestMain(m *testing.M) { servertest.Main(m) }
+func TestMain(m *testing.M) {
+	servertest.AtOnce(6)
+	servertest.Main(m)
+}
 
 // A repo is a bare repository and a clone to push from.
 type repo struct{ dir, bare, work string }
@@ -119,6 +122,7 @@ func waitConfigs(t testing.TB, c *servertest.Client, ws string, n int) {
 // A push to a repository that is only looked at becomes a run within the
 // interval and two seconds, with everything that is known of the commit.
 func TestPushesOfPlainGitBecomeRuns(t *testing.T) {
+	t.Parallel()
 	dbtest.EachURL(t, func(t *testing.T, dsn string) {
 		r := newRepo(t, "infra.git", map[string]string{"main.tf": out(1), "net/main.tf": out(2), "app/main.tf": out(3)})
 		s := start(t, dsn, r)
