@@ -68,8 +68,9 @@ vuln: ## look for known vulnerabilities in what the binary calls (needs the netw
 
 # One build after the other: each takes all cores by itself. The contract is
 # asked with the race detector on PostgreSQL and without it on SQLite, which the
-# detector slows most. The pages in a browser come last and without it: they
-# measure how long a reader waits.
+# detector slows most; the vendor's client asks beside that, since both wait a
+# lot. The pages in a browser come last and alone: they measure how long a
+# reader waits.
 test: deps ## run all tests: both databases, real engines, old and new clients, browser
 	@$(SEAL)
 	@set -e; \
@@ -88,9 +89,11 @@ test: deps ## run all tests: both databases, real engines, old and new clients, 
 	command -v terraform >/dev/null || export INTERLOCK_ENGINE_PATH=$$INTERLOCK_TEST_TOFU; \
 	some=$$($(GO) list $(PKG) | grep -v /internal/browser$$ || true); \
 	[ -z "$$some" ] || nice tools/with-postgres.sh $(GO) test -vet=off -tags seal $(RACE) -timeout 25m $(ARGS) $$some; \
-	! $(GO) list $(PKG) | grep -q /internal/contract$$ || nice $(GO) test -tags seal -timeout 15m $(ARGS) ./internal/contract; \
+	beside=; said=$$(mktemp); trap 'rm -f "$$said"' EXIT; \
+	if [ -z "$(ARGS)" ] && [ "$(PKG)" = ./... ]; then $(MAKE) conformance CONFORMANCE=-quick >"$$said" 2>&1 & beside=$$!; fi; \
+	good=yes; ! $(GO) list $(PKG) | grep -q /internal/contract$$ || nice $(GO) test -tags seal -timeout 15m $(ARGS) ./internal/contract || good=; \
+	[ -z "$$beside" ] || wait $$beside || good=; cat "$$said"; [ -n "$$good" ]; \
 	! $(GO) list $(PKG) | grep -q /internal/browser$$ || nice $(GO) test -tags seal -timeout 15m $(ARGS) ./internal/browser
-	@if [ -z "$(ARGS)" ] && [ "$(PKG)" = ./... ]; then $(MAKE) conformance CONFORMANCE=-quick; fi
 
 conformance: build ## run the vendor's client's own tests and hold them against the list (CONFORMANCE=-tfe: with administration)
 	@PATH="$$PATH" INTERLOCK_ENGINE_PATH=$${INTERLOCK_ENGINE_PATH:-$$(command -v terraform || tools/engine.sh)} $(GO) run ./tools/conformance $(CONFORMANCE)

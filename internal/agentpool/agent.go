@@ -66,13 +66,18 @@ func errToken() error {
 	return core.Errorf(core.Unknown, "this token is not, or no longer, the token of an agent pool; or the agent has not registered with it; start the agent again with a token from the pool's page")
 }
 
+// Of a token with the hash $1 at the time $2.
+const (
+	poolOfToken = `FROM api_token t JOIN agent_pool p ON p.id = t.owner_id JOIN organization o ON o.id = p.org_id`
+	tokenOpens  = `t.hash = $1 AND t.kind = 'agent' AND o.disabled = false AND (t.expires_at IS NULL OR t.expires_at > $2)`
+)
+
 // poolOf returns the pool that a token is for.
 func (s *Service) poolOf(ctx context.Context, tx *db.Tx, token string) (core.ID, error) {
 	if token == "" {
 		return "", errToken()
 	}
-	pool, err := db.One(ctx, tx, db.ID, `SELECT p.id FROM api_token t JOIN agent_pool p ON p.id = t.owner_id JOIN organization o ON o.id = p.org_id
-		WHERE t.hash = $1 AND t.kind = 'agent' AND o.disabled = false AND (t.expires_at IS NULL OR t.expires_at > $2)`, s.Accounts.Box.HashToken(token), tx.Now())
+	pool, err := db.One(ctx, tx, db.ID, `SELECT p.id `+poolOfToken+` WHERE `+tokenOpens, s.Accounts.Box.HashToken(token), tx.Now())
 	if core.KindOf(err) == core.NotFound {
 		err = errToken()
 	}
@@ -130,19 +135,24 @@ func (s *Service) Sweep(ctx context.Context) error {
 // Seen checks that an agent is of the token's pool and notes that it is alive.
 // The token is looked up each time: a revocation takes effect at once.
 func (s *Service) Seen(ctx context.Context, token string, agent core.ID) (pool core.ID, err error) {
-	stale := false
-	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
-		if pool, err = s.poolOf(ctx, tx, token); err != nil {
-			return err
-		}
-		last, err := db.All(ctx, tx, func(r db.Row) (t time.Time, err error) { return t, r.Scan(&t) }, `SELECT last_ping_at FROM agent WHERE id = $1 AND pool_id = $2`, agent, pool)
-		if err == nil && len(last) == 0 {
-			return errToken()
-		}
-		stale = err == nil && tx.Now().Sub(last[0]) > pingEvery
-		return err
-	})
-	if err == nil && stale {
+	if token == "" {
+		return "", errToken()
+	}
+	now := s.DB.Now().UTC().Truncate(time.Microsecond)
+	type place struct {
+		pool core.ID
+		last time.Time
+	}
+	at, err := db.Ask(ctx, s.DB, func(r db.Row) (p place, err error) { return p, r.Scan(&p.pool, &p.last) }, `
+		SELECT p.id, g.last_ping_at `+poolOfToken+` JOIN agent g ON g.pool_id = p.id WHERE `+tokenOpens+` AND g.id = $3`, s.Accounts.Box.HashToken(token), now, agent)
+	if err != nil {
+		return "", err
+	}
+	if len(at) == 0 {
+		return "", errToken()
+	}
+	pool = at[0].pool
+	if now.Sub(at[0].last) > pingEvery {
 		err = s.DB.DoSoon(ctx, func(ctx context.Context, tx *db.Tx) error {
 			_, err := tx.Exec(ctx, `UPDATE agent SET last_ping_at = $2 WHERE id = $1`, agent, tx.Now())
 			return err

@@ -21,10 +21,12 @@ const servedBy = `(p.pool_id = '' OR EXISTS (SELECT 1 FROM run sr JOIN workspace
 // somebody else is Gone, as one that does not exist.
 func (s *Service) Held(ctx context.Context, phase core.ID, node string) (p Phase, r Run, err error) {
 	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
+		const itsRun = `SELECT ` + columns + ` FROM run r WHERE r.id = (SELECT p.run_id FROM phase p WHERE p.id = $1)`
+		tx.Ahead(itsRun, phase)
 		if p, err = loadPhase(ctx, tx, phase); err != nil {
 			return err
 		}
-		r, err = load(ctx, tx, p.RunID)
+		r, err = db.One(ctx, tx, scan, itsRun, phase)
 		return err
 	})
 	if core.KindOf(err) == core.NotFound || err == nil && (node == "" || p.Node != node) {
@@ -39,6 +41,18 @@ func (s *Service) Holds(ctx context.Context, phase core.ID, epoch int64, node st
 		err = errStale()
 	}
 	return p, r, err
+}
+
+// HoldsPhase is Holds for who needs no more than the phase.
+func (s *Service) HoldsPhase(ctx context.Context, phase core.ID, epoch int64, node string) (p Phase, err error) {
+	ps, err := db.Ask(ctx, s.DB, scanPhase, phaseByID, phase)
+	if err == nil && (len(ps) == 0 || node == "" || ps[0].Node != node || ps[0].Epoch != epoch || ps[0].Status != PhaseRunning) {
+		err = errStale()
+	}
+	if err != nil {
+		return p, err
+	}
+	return ps[0], nil
 }
 
 // LateState keeps, beside the states of its workspace, a state that an apply

@@ -59,6 +59,12 @@ func (s *Service) ClaimFor(ctx context.Context, node string, pool core.ID, nonce
 			return w, err
 		}
 	}
+	return s.ClaimNext(ctx, node, pool, nonce)
+}
+
+// ClaimNext is ClaimFor for a request that has looked already whether an
+// earlier one of its nonce has a claim.
+func (s *Service) ClaimNext(ctx context.Context, node string, pool core.ID, nonce string) (*Work, error) {
 	for {
 		w, again, err := s.claimOne(ctx, node, pool, nonce)
 		if err != nil || !again {
@@ -154,9 +160,14 @@ func (s *Service) claimOne(ctx context.Context, node string, pool core.ID, nonce
 // ClaimedBefore is the claim that node made under a nonce and had no answer to,
 // or nil. Its lease begins anew, its token too.
 func (s *Service) ClaimedBefore(ctx context.Context, node string, pool core.ID, nonce string) (work *Work, err error) {
+	const held = `SELECT ` + phaseColumns + ` FROM phase p WHERE p.node = $1 AND p.pool_id = $2 AND p.claim_nonce = $3 AND p.status = 'running' AND ` + servedBy
+	// Mostly there is none.
+	if ps, err := db.Ask(ctx, s.DB, scanPhase, held, node, pool, nonce); err != nil || len(ps) == 0 {
+		return nil, err
+	}
 	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
 		work = nil
-		ps, err := db.All(ctx, tx, scanPhase, `SELECT `+phaseColumns+` FROM phase p WHERE p.node = $1 AND p.pool_id = $2 AND p.claim_nonce = $3 AND p.status = 'running' AND `+servedBy, node, pool, nonce)
+		ps, err := db.All(ctx, tx, scanPhase, held, node, pool, nonce)
 		if err != nil || len(ps) == 0 {
 			return err
 		}

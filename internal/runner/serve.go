@@ -72,7 +72,7 @@ func (g *Gate) Routes(rt *web.Router) {
 	})
 	on("POST", "phases/{phase}/{epoch}/delegate", g.delegate)
 	on("POST", "phases/{phase}/{epoch}/withdraw", func(r *http.Request, c caller) (any, error) {
-		p, _, err := g.stands(r, c, "")
+		p, err := g.holds(r, c, "")
 		if err != nil {
 			return nil, err
 		}
@@ -134,7 +134,7 @@ func (g *Gate) Routes(rt *web.Router) {
 			Outcome run.Outcome
 			Failure run.Failure
 		}
-		p, _, err := g.stands(r, c, run.PlanPhase)
+		p, err := g.holds(r, c, run.PlanPhase)
 		if err == nil {
 			err = read(r, &in)
 		}
@@ -203,12 +203,22 @@ func (g *Gate) held(r *http.Request, c caller) (run.Phase, run.Run, error) {
 }
 
 // stands is held for a claim that is not over; kind "" is either.
-func (g *Gate) stands(r *http.Request, c caller, kind run.PhaseKind) (run.Phase, run.Run, error) {
-	p, rn, err := g.Runs.Holds(r.Context(), core.ID(r.PathValue("phase")), epochOf(r), string(c.agent))
+// holds is stands for a request that needs no more than the phase.
+func (g *Gate) holds(r *http.Request, c caller, kind run.PhaseKind) (run.Phase, error) {
+	p, err := g.Runs.HoldsPhase(r.Context(), core.ID(r.PathValue("phase")), epochOf(r), string(c.agent))
+	return p, fits(p, c, kind, err)
+}
+
+func fits(p run.Phase, c caller, kind run.PhaseKind, err error) error {
 	if err == nil && (p.PoolID != c.pool || kind != "" && p.Kind != kind) {
 		err = core.Errorf(core.Gone, "this phase is not of the agent's pool or not a %s", kind)
 	}
-	return p, rn, err
+	return err
+}
+
+func (g *Gate) stands(r *http.Request, c caller, kind run.PhaseKind) (run.Phase, run.Run, error) {
+	p, rn, err := g.Runs.Holds(r.Context(), core.ID(r.PathValue("phase")), epochOf(r), string(c.agent))
+	return p, rn, fits(p, c, kind, err)
 }
 
 func read(r *http.Request, into any) error {
@@ -305,12 +315,14 @@ func (g *Gate) claim(r *http.Request, c caller) (any, error) {
 	defer end.Stop()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	for {
+	// An earlier request of this nonce may be at work still, so its claim is
+	// looked for now and then.
+	for claim := g.Runs.ClaimFor; ; {
 		// The token may have been revoked while we waited.
 		if _, err := g.Pools.Seen(ctx, bearer(r), c.agent); err != nil {
 			return nil, err
 		}
-		w, err := g.Runs.ClaimFor(ctx, string(c.agent), c.pool, in.Nonce)
+		w, err := claim(ctx, string(c.agent), c.pool, in.Nonce)
 		if err != nil {
 			return nil, err
 		}
@@ -319,7 +331,9 @@ func (g *Gate) claim(r *http.Request, c caller) (any, error) {
 		}
 		select {
 		case <-news:
+			claim = g.Runs.ClaimNext
 		case <-tick.C:
+			claim = g.Runs.ClaimFor
 		case <-end.C:
 			return nil, nil
 		case <-ctx.Done():
@@ -329,7 +343,7 @@ func (g *Gate) claim(r *http.Request, c caller) (any, error) {
 }
 
 func (g *Gate) log(r *http.Request, c caller) (any, error) {
-	p, _, err := g.stands(r, c, "")
+	p, err := g.holds(r, c, "")
 	if err != nil {
 		return nil, err
 	}
