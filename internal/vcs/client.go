@@ -160,7 +160,7 @@ func (s *Service) CreateClient(ctx context.Context, org string, in Input) (c Cli
 		if err := s.apply(&c, in); err != nil {
 			return err
 		}
-		if p.open != nil && c.PublicKey == "" && (in.Token == nil || strings.TrimSpace(*in.Token) == "") {
+		if p.open != nil && !p.bare && c.PublicKey == "" && (in.Token == nil || strings.TrimSpace(*in.Token) == "") {
 			return core.Errorf(core.Invalid, "can't be blank: %s is reached with a token", p.label).InField("oauth-token-string")
 		}
 		var sealed []byte

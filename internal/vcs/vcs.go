@@ -59,6 +59,7 @@ type provider struct {
 	compare     string                                      // and of two with ... between
 	maxComment  int                                         // bytes, if not forge.MaxComment
 	plain       bool                                        // its comments are Markdown without HTML, which folds
+	bare        bool                                        // without a token it is plain git
 }
 
 // Where forges keep the commits of pull requests.
@@ -80,12 +81,12 @@ func providers() []provider {
 		{name: "gitlab_hosted", label: "GitLab", open: gitlab.Open, pullRef: mergeRef, suffix: ".git", user: "oauth2", commit: "/-/commit/", compare: "/-/compare/"},
 		{name: "gitlab_community_edition", label: "GitLab Community Edition", open: gitlab.Open, pullRef: mergeRef, suffix: ".git", user: "oauth2", commit: "/-/commit/", compare: "/-/compare/"},
 		{name: "gitlab_enterprise_edition", label: "GitLab Enterprise Edition", open: gitlab.Open, pullRef: mergeRef, suffix: ".git", user: "oauth2", commit: "/-/commit/", compare: "/-/compare/"},
-		{name: "bitbucket_hosted", label: "Bitbucket Cloud", open: bitbucket.OpenCloud, suffix: ".git", commit: "/commits/", maxComment: 32_000, plain: true},
-		{name: "bitbucket_server", label: "Bitbucket Server", open: bitbucket.OpenServer, pullRef: fromRef, suffix: ".git", commit: "/commits/", maxComment: 32_000, plain: true},
-		{name: "bitbucket_server_legacy", label: "Bitbucket Server (legacy)", open: bitbucket.OpenServer, pullRef: fromRef, suffix: ".git", commit: "/commits/", maxComment: 32_000, plain: true},
-		{name: "bitbucket_data_center", label: "Bitbucket Data Center", open: bitbucket.OpenServer, pullRef: fromRef, suffix: ".git", commit: "/commits/", maxComment: 32_000, plain: true},
-		{name: "ado_server", label: "Azure DevOps Server", open: azuredevops.Open, commit: "/commit/"},
-		{name: "ado_services", label: "Azure DevOps Services", open: azuredevops.Open, commit: "/commit/"},
+		{name: "bitbucket_hosted", label: "Bitbucket Cloud", open: bitbucket.OpenCloud, suffix: ".git", commit: "/commits/", maxComment: 32_000, plain: true, bare: true},
+		{name: "bitbucket_server", label: "Bitbucket Server", open: bitbucket.OpenServer, pullRef: fromRef, suffix: ".git", commit: "/commits/", maxComment: 32_000, plain: true, bare: true},
+		{name: "bitbucket_server_legacy", label: "Bitbucket Server (legacy)", open: bitbucket.OpenServer, pullRef: fromRef, suffix: ".git", commit: "/commits/", maxComment: 32_000, plain: true, bare: true},
+		{name: "bitbucket_data_center", label: "Bitbucket Data Center", open: bitbucket.OpenServer, pullRef: fromRef, suffix: ".git", commit: "/commits/", maxComment: 32_000, plain: true, bare: true},
+		{name: "ado_server", label: "Azure DevOps Server", open: azuredevops.Open, commit: "/commit/", bare: true},
+		{name: "ado_services", label: "Azure DevOps Services", open: azuredevops.Open, commit: "/commit/", bare: true},
 	}
 }
 
