@@ -238,6 +238,8 @@ func (p *pipe) query(ctx context.Context, q string, args []any, f func(Row) erro
 	if !strings.HasPrefix(strings.TrimSpace(q), "SELECT") {
 		p.forget() // a change that answers
 	}
+	// What was announced and is asked next need not travel twice.
+	p.waiting = slices.DeleteFunc(p.waiting, func(t put) bool { return t.ahead && t.q == q && key(t.q, t.args) == key(q, args) })
 	if len(p.waiting) == 0 { // one statement needs no batch
 		rows, err := p.conn.Query(ctx, q, args...)
 		if err != nil {
