@@ -19,6 +19,9 @@ RACE := -race $(foreach p,$(UNWATCHED),-gcflags=$(p)=-race=false)
 # The supervisor of engines, which goes into the server's binary.
 SEAL := CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o internal/executor/seal.bin ./cmd/seal
 
+# By this name, make -n shows what it would do instead of doing it.
+SELF = $(MAKE)
+
 .DEFAULT_GOAL := help
 .PHONY: help build demo engine legacy deps generate fmt check lint vuln test test-short screenshots bench model chaos e2e-vcs e2e-kubernetes cover
 
@@ -90,7 +93,7 @@ test: deps ## run all tests: both databases, real engines, old and new clients, 
 	some=$$($(GO) list $(PKG) | grep -v /internal/browser$$ || true); \
 	[ -z "$$some" ] || nice tools/with-postgres.sh $(GO) test -vet=off -tags seal $(RACE) -timeout 25m $(ARGS) $$some; \
 	beside=; said=$$(mktemp); trap 'rm -f "$$said"' EXIT; \
-	if [ -z "$(ARGS)" ] && [ "$(PKG)" = ./... ]; then $(MAKE) conformance CONFORMANCE=-quick >"$$said" 2>&1 & beside=$$!; fi; \
+	if [ -z "$(ARGS)" ] && [ "$(PKG)" = ./... ]; then $(SELF) conformance CONFORMANCE=-quick >"$$said" 2>&1 & beside=$$!; fi; \
 	good=yes; ! $(GO) list $(PKG) | grep -q /internal/contract$$ || nice $(GO) test -tags seal -timeout 15m $(ARGS) ./internal/contract || good=; \
 	[ -z "$$beside" ] || wait $$beside || good=; cat "$$said"; [ -n "$$good" ]; \
 	! $(GO) list $(PKG) | grep -q /internal/browser$$ || nice $(GO) test -tags seal -timeout 15m $(ARGS) ./internal/browser
