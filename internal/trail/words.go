@@ -25,7 +25,7 @@ var verbs = map[string]string{
 	"soft_delete": "deleted the data, to be restored, of", "restore": "restored", "destroy_data": "deleted the data for good of", "archive": "archived",
 
 	"confirm": "confirmed", "discard": "discarded", "cancel": "canceled", "cancel_asked": "asked to cancel", "force_cancel": "canceled by force", "force_cancel_asked": "asked to cancel by force",
-	"force_end": "ended", "enqueue": "gave its turn to", "save": "saved the plan of", "fail": "ended with an error", "commented": "commented on", "preview": "prepared", "apply": "carried out", "undo": "took back",
+	"force_end": "ended", "enqueue": "gave its turn to", "save": "saved the plan of", "fail": "ended with an error", "commented": "commented on", "preview": "prepared", "import": "queued an import by", "apply": "carried out", "undo": "took back",
 
 	"add_member": "added people to", "remove_member": "removed people from", "share_modules": "shared the modules of", "first_use": "used for the first time",
 	"add_tags": "tagged", "remove_tags": "took tags from", "add_targets": "widened", "remove_targets": "narrowed",
