@@ -181,8 +181,9 @@ type Tx struct {
 	db   *DB
 	ends []ending // nil in a view
 
-	memo  map[any]any     // see Memo
-	wrote map[string]bool // for a watcher
+	memo   map[any]any     // see Memo
+	missed error           // on SQLite, see Must
+	wrote  map[string]bool // for a watcher
 }
 
 // Now is the moment the transaction began: one clock reading per change.
@@ -236,6 +237,9 @@ func (d *DB) do(ctx context.Context, synced bool, f func(context.Context, *Tx) e
 	defer func() { _ = t.Rollback(); d.lite.free <- tx.lite }()
 	if err := f(ctx, tx); err != nil {
 		return err
+	}
+	if tx.missed != nil {
+		return tx.missed
 	}
 	if err := tx.end(ctx); err != nil {
 		return err
@@ -329,7 +333,8 @@ func (tx *Tx) Write(ctx context.Context, q string, args ...any) error {
 }
 
 // Must is Write of what must touch a row: if it touches none, the transaction
-// fails with miss, on PostgreSQL at its next question or at its end.
+// fails with miss, on PostgreSQL at its next question or at its end. It commits
+// nothing then, even if whoever asked that question forgives the error.
 func (tx *Tx) Must(ctx context.Context, miss error, q string, args ...any) error {
 	if tx.pg != nil {
 		tx.memo = nil
@@ -338,7 +343,7 @@ func (tx *Tx) Must(ctx context.Context, miss error, q string, args ...any) error
 	}
 	n, err := tx.Exec(ctx, q, args...)
 	if err == nil && n == 0 {
-		err = miss
+		tx.missed, err = miss, miss
 	}
 	return err
 }
@@ -353,7 +358,7 @@ func (tx *Tx) Lock(ctx context.Context, miss error, q string, args ...any) error
 	}
 	got, err := All(ctx, tx, ID, q, args...)
 	if err == nil && len(got) == 0 {
-		err = miss
+		tx.missed, err = miss, miss
 	}
 	return err
 }

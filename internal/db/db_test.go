@@ -233,6 +233,17 @@ func TestMust(t *testing.T) {
 				t.Errorf("asks %v: %v, %d rows", asks, err, count())
 			}
 		}
+		// Nobody can take the error for that of another question and go on.
+		if err := d.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
+			if err := tx.Write(ctx, `INSERT INTO must (id, n) VALUES ('a', 1)`); err != nil {
+				return err
+			}
+			_ = tx.Must(ctx, miss, `UPDATE must SET n = 2 WHERE id = $1`, "b")
+			_, _ = db.One(ctx, tx, db.Int, `SELECT n FROM must WHERE id = 'a'`)
+			return nil
+		}); !errors.Is(err, miss) || count() != 0 {
+			t.Errorf("forgiven: %v, %d rows", err, count())
+		}
 		if err := d.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
 			if err := tx.Write(ctx, `INSERT INTO must (id, n) VALUES ('a', 1)`); err != nil {
 				return err

@@ -23,6 +23,7 @@ type pipe struct {
 	sent    bool                       // the server has heard of the transaction
 	told    func(q string, rows int64) // of what was written
 	known   map[string]found           // answers to what will be asked, see ahead
+	missed  error                      // of a change that touched no row: nothing is committed
 }
 
 // put is a statement that waits.
@@ -73,6 +74,9 @@ func newPipe(ctx context.Context, pool *pgxpool.Pool, told func(string, int64), 
 		if _, err := p.flush(ctx); err != nil {
 			return err
 		}
+	}
+	if p.missed != nil { // its error came with the answer to something else, which was forgiven
+		return p.missed
 	}
 	p.put("commit")
 	tag, err := p.flush(ctx)
@@ -137,6 +141,7 @@ func (p *pipe) answers(res pgx.BatchResults) (tag string, err error) {
 			return "", err
 		}
 		if t.miss != nil && got.RowsAffected() == 0 {
+			p.missed = t.miss
 			return "", t.miss
 		}
 		p.told(t.q, got.RowsAffected())
