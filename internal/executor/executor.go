@@ -123,6 +123,8 @@ type Spec struct {
 	Secrets []string  // masked in the log, also when encoded
 	Log     io.Writer // whole lines, redacted, as they appear; nil drops them
 
+	small bool // see light
+
 	Parallelism int  // 0 means the engine's own default, 10
 	Debug       bool // TF_LOG=TRACE into the log
 

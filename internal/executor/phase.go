@@ -297,6 +297,9 @@ func (x *Executor) view(c *call, mark string) view {
 	if s.Debug {
 		v.env["TF_LOG"] = "TRACE"
 	}
+	if s.small {
+		v.env["GOGC"] = lightGC
+	}
 	if c.bare {
 		v.env["HOME"] = s.Area.path("in")
 	} else {
