@@ -41,7 +41,12 @@ const maxRead = 1 << 30
 
 // OpenArea opens the area of a run below root, or makes it. Opening an area
 // again, as after a crash, finds what was in it.
-func OpenArea(root, runID string) (*Area, error) {
+func OpenArea(root, runID string) (*Area, error) { return openArea(root, runID, false) }
+
+// FreshArea is OpenArea without what an earlier try left there.
+func FreshArea(root, runID string) (*Area, error) { return openArea(root, runID, true) }
+
+func openArea(root, runID string, fresh bool) (*Area, error) {
 	if !safeName(runID) {
 		return nil, core.Errorf(core.Invalid, "run id %q cannot name a directory", runID)
 	}
@@ -57,6 +62,11 @@ func OpenArea(root, runID string) (*Area, error) {
 		return nil, fmt.Errorf("make area: %w", err)
 	}
 	a := &Area{dir: filepath.Join(root, runID)}
+	if fresh {
+		if err := a.Remove(); err != nil {
+			return nil, fmt.Errorf("make area: %w", err)
+		}
+	}
 	for _, d := range []string{"config", "home", "tmp", "out", "in", "meta"} {
 		if err := os.MkdirAll(filepath.Join(a.dir, d), 0o700); err != nil {
 			return nil, fmt.Errorf("make area: %w", err)

@@ -18,12 +18,12 @@ const (
 	lightMemory    = 1 << 30   // the smallest limit of a phase's memory
 )
 
-// light tells whether a phase is small enough that collecting less often costs
+// light tells whether a phase, which reads a state of so many bytes, is small enough that collecting less often costs
 // no memory worth naming. Providers are Go programs too and inherit the
 // setting, so big ones, whose schemas alone fill hundreds of megabytes, keep
 // Go's own.
-func (x *Executor) light(s *Spec, state []byte) bool {
-	if m := x.cfg.Limits.Memory; len(state) > lightState || m > 0 && m < lightMemory {
+func (x *Executor) light(s *Spec, state int64) bool {
+	if m := x.cfg.Limits.Memory; state > lightState || m > 0 && m < lightMemory {
 		return false
 	}
 	dir := os.DirFS(s.workPath())

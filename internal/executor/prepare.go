@@ -47,7 +47,7 @@ func (x *Executor) prepare(ctx context.Context, s *Spec, log *logWriter, plan bo
 	if err := writeCLIConfig(s, nil); err != nil {
 		return r, err
 	}
-	s.small = x.light(s, state)
+	s.small = x.light(s, int64(len(state)))
 	if !plan {
 		if _, err := os.Stat(done); err == nil {
 			return r, nil
@@ -87,7 +87,7 @@ func (x *Executor) prepare(ctx context.Context, s *Spec, log *logWriter, plan bo
 			return r, nil
 		}
 	}
-	s.small = x.light(s, state) // init may have brought providers
+	s.small = x.light(s, int64(len(state))) // init may have brought providers
 	return r, writeFile(done, nil)
 }
 

@@ -231,6 +231,9 @@ func (x *Executor) show(ctx context.Context, s Spec, file, what string) (Documen
 	// tfexec's own -json takes the document apart and puts it together again;
 	// clients get it as the engine wrote it.
 	env := map[string]string{"TF_CLI_ARGS": "", "TF_CLI_ARGS_show": "-json", "TF_LOG": ""}
+	if fi, err := os.Stat(file); err == nil {
+		s.small = x.light(&s, fi.Size())
+	}
 	return x.oneOutput(ctx, call{spec: &s, workDir: s.workPath(), env: env, run: func(ctx context.Context, tf *tfexec.Terraform) error {
 		_, err := tf.ShowPlanFileRaw(ctx, file)
 		return err

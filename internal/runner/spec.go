@@ -76,15 +76,8 @@ func (j *job) environment() map[string]string {
 // for by way of fetch.
 func (r *Runner) prepare(ctx context.Context, w *run.Work, fetch func(func() error) error) (*executor.Area, error) {
 	rn := w.Run
-	area, err := executor.OpenArea(r.Root, string(rn.ID))
+	area, err := executor.FreshArea(r.Root, string(rn.ID))
 	if err != nil {
-		return nil, err
-	}
-	// What an earlier try left must not matter to this one.
-	if err := area.Remove(); err != nil {
-		return nil, err
-	}
-	if area, err = executor.OpenArea(r.Root, string(rn.ID)); err != nil {
 		return nil, err
 	}
 	var rc io.ReadCloser

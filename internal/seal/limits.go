@@ -77,24 +77,13 @@ func guard(l Limits, area string, trip chan<- string, stop <-chan struct{}) {
 // usage counts the living descendants of this process and the memory that they
 // hold: what is resident, without files that they share.
 func usage() (processes int, memory int64) {
-	mine := map[int]bool{os.Getpid(): true}
-	all := Table()
-	for grown := true; grown; {
-		grown = false
-		for _, p := range all {
-			if mine[p.PPID] && !mine[p.PID] {
-				mine[p.PID], grown = true, true
-			}
-		}
-	}
-	delete(mine, os.Getpid())
-	for pid := range mine {
-		processes++
+	for _, pid := range descendants() {
 		b, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "statm"))
 		f := strings.Fields(string(b))
-		if err != nil || len(f) < 3 {
-			continue
+		if err != nil || len(f) < 3 || f[0] == "0" {
+			continue // it has ended
 		}
+		processes++
 		resident, _ := strconv.ParseInt(f[1], 10, 64)
 		shared, _ := strconv.ParseInt(f[2], 10, 64)
 		memory += (resident - shared) * int64(os.Getpagesize())

@@ -61,6 +61,59 @@ func ReadProc(pid int) (Proc, bool) {
 	return Proc{pid, PPID, group, start}, true
 }
 
+// descendants are the processes below this one. A kernel that lists the children
+// of a thread is asked for those, which costs as much as there are; with others
+// the whole table is read. One that is born or dies meanwhile may be missed.
+func descendants() []int {
+	me := os.Getpid()
+	below, ok := childrenOf(me)
+	if !ok {
+		return belowIn(Table(), me)
+	}
+	for i := 0; i < len(below); i++ {
+		more, _ := childrenOf(below[i])
+		below = append(below, more...)
+	}
+	return below
+}
+
+func childrenOf(pid int) (children []int, ok bool) {
+	tasks := filepath.Join("/proc", strconv.Itoa(pid), "task")
+	d, err := os.Open(tasks)
+	if err != nil {
+		return nil, false
+	}
+	defer d.Close()
+	names, _ := d.Readdirnames(-1)
+	for _, n := range names {
+		b, err := os.ReadFile(filepath.Join(tasks, n, "children"))
+		if err != nil {
+			continue // it has ended, or the kernel does not tell
+		}
+		ok = true
+		for _, f := range strings.Fields(string(b)) {
+			if c, err := strconv.Atoi(f); err == nil {
+				children = append(children, c)
+			}
+		}
+	}
+	return children, ok
+}
+
+func belowIn(all []Proc, top int) (below []int) {
+	in := map[int]bool{top: true}
+	for grown := true; grown; {
+		grown = false
+		for _, p := range all {
+			if in[p.PPID] && !in[p.PID] {
+				in[p.PID], grown = true, true
+				below = append(below, p.PID)
+			}
+		}
+	}
+	return below
+}
+
 // marked tells whether a process was started with the mark. mark is a whole
 // value, or the beginning of one if it ends in a dot.
 func marked(pid int, mark string) bool {

@@ -306,15 +306,10 @@ func killDescendants() {
 			time.Sleep(100 * time.Microsecond)
 			continue
 		}
-		mine := map[int]bool{me: true}
 		all := Table()
-		for grown := true; grown; {
-			grown = false
-			for _, p := range all {
-				if mine[p.PPID] && !mine[p.PID] {
-					mine[p.PID], grown = true, true
-				}
-			}
+		mine := map[int]bool{me: true}
+		for _, pid := range belowIn(all, me) {
+			mine[pid] = true
 		}
 		if len(mine) > crowd {
 			own, groups := unix.Getpgrp(), map[int]bool{}
