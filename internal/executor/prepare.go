@@ -91,15 +91,23 @@ func (x *Executor) prepare(ctx context.Context, s *Spec, log *logWriter, plan bo
 	return r, writeFile(done, nil)
 }
 
-// hidden refuses an area or a data directory that every run could see.
+// hidden refuses an area or a data directory that every run could see, or none.
 func (x *Executor) hidden(s *Spec) error {
-	if x.cfg.Sandbox.name == "none" {
+	name := x.cfg.Sandbox.name
+	if name == "none" {
 		return nil
 	}
+	why := map[string]string{}
 	for _, d := range hostDirs() {
+		why[d] = "which every run can read"
+	}
+	if name == "bwrap" {
+		why["/dev"], why["/proc"] = "of which a run has its own", "of which a run has its own"
+	}
+	for d, what := range why {
 		for _, p := range []string{x.cfg.DataDir, s.Area.dir} {
 			if real, err := filepath.EvalSymlinks(p); err == nil && within(d, real) {
-				return core.Errorf(core.Invalid, "%s lies below %s, which every run can read; choose another data directory", p, d)
+				return core.Errorf(core.Invalid, "%s lies below %s, %s; choose another data directory", p, d, what)
 			}
 		}
 	}

@@ -21,8 +21,13 @@ const maxPlan = 512 << 20
 // PlanFile reads the plan that is to be applied, and fails unless it is byte
 // for byte the one that was stored when the plan ended.
 func (s *Service) PlanFile(ctx context.Context, r Run) ([]byte, error) {
+	return s.SmallPlanFile(ctx, r, maxPlan)
+}
+
+// SmallPlanFile is PlanFile of at most limit bytes.
+func (s *Service) SmallPlanFile(ctx context.Context, r Run, limit int64) ([]byte, error) {
 	mismatch := core.Errorf(core.Conflict, "plan hash mismatch: the stored plan file is not the one that was reviewed")
-	b, err := s.Blobs.Bytes(ctx, r.PlanObject, maxPlan)
+	b, err := s.Blobs.Bytes(ctx, r.PlanObject, limit)
 	switch core.KindOf(err) {
 	case core.Unavailable, core.NoSpace:
 		return nil, err

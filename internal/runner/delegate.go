@@ -96,6 +96,7 @@ func (g *Gate) admitDelegate(r *http.Request) (c caller, err error) {
 
 // Delegate makes a token with which another process may take a claim, once.
 func (c *Remote) Delegate(ctx context.Context, phase core.ID, epoch int64) (string, error) {
+	c.drop(phase)
 	var out struct{ Token string }
 	err := c.ask(ctx, askWithin, "POST", at(phase, epoch, "delegate"), nil, &out)
 	return out.Token, err

@@ -36,7 +36,9 @@ func (j *job) plan(ctx context.Context) error {
 	if err == nil {
 		err = insist(ctx, j.r.handed, "report plan", func() error { return j.r.Control.FinishPlan(ctx, j.w.Phase.ID, j.w.Phase.Epoch, out) })
 	}
-	j.r.later(j.w.Run.ID)
+	if !j.r.agent { // whose documents a server makes, and whose area the apply needs or the sweep removes
+		j.r.later(j.w.Run.ID)
+	}
 	return err
 }
 

@@ -30,9 +30,9 @@ type Remote struct {
 
 	nonce string // of a claim that may have an answer which did not arrive; of Claim's goroutine alone
 
-	mu   sync.Mutex
-	keys map[core.ID]string // SSH keys of claims, by phase
-	last *Mirror            // of the server, as it said with the last claim
+	mu    sync.Mutex
+	wired map[core.ID]wiredFiles // by phase
+	last  *Mirror                // of the server, as it said with the last claim
 }
 
 // How long a request may take. A heartbeat that takes longer than a renewal is
@@ -170,17 +170,6 @@ func (c *Remote) Claim(ctx context.Context) (*run.Work, error) {
 	return c.keep(w), nil
 }
 
-func (c *Remote) keep(w wireWork) *run.Work {
-	w.Work.Token = secret.Text(w.Token)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.keys == nil {
-		c.keys = map[core.ID]string{}
-	}
-	c.keys[w.Phase.ID], c.last = w.SSHKey, w.Mirror
-	return w.Work
-}
-
 // Lost implements Control.
 func (c *Remote) Lost(ctx context.Context) (ls []run.Lost, err error) {
 	if c.Given {
@@ -208,6 +197,9 @@ func (c *Remote) AppendLog(ctx context.Context, phase core.ID, epoch, start int6
 }
 
 func (c *Remote) fetch(ctx context.Context, w *run.Work, what string) (b []byte, err error) {
+	if b, ok := c.came(w.Phase.ID, what); ok {
+		return b, nil
+	}
 	for try := 0; ; try++ {
 		err = c.ask(ctx, uploadWithin, "GET", at(w.Phase.ID, w.Phase.Epoch, what), nil, &b)
 		if core.KindOf(err) != core.Unavailable || try == 8 {
@@ -235,9 +227,7 @@ func (c *Remote) State(ctx context.Context, w *run.Work) ([]byte, error) {
 func (c *Remote) SSHKey(_ context.Context, w *run.Work) (string, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	key := c.keys[w.Phase.ID]
-	delete(c.keys, w.Phase.ID)
-	return key, nil
+	return c.wired[w.Phase.ID].key, nil
 }
 
 // PlanFile implements Control.
@@ -254,11 +244,13 @@ func (c *Remote) StorePlan(ctx context.Context, w *run.Work, b []byte) (object, 
 
 // FinishPlan implements Control.
 func (c *Remote) FinishPlan(ctx context.Context, phase core.ID, epoch int64, out run.Planned) error {
+	defer c.drop(phase)
 	return c.ask(ctx, askWithin, "POST", at(phase, epoch, "planned"), out, nil)
 }
 
 // FailPlan implements Control.
 func (c *Remote) FailPlan(ctx context.Context, phase core.ID, epoch int64, o run.Outcome, f run.Failure) error {
+	defer c.drop(phase)
 	return c.ask(ctx, askWithin, "POST", at(phase, epoch, "failed"), map[string]any{"Outcome": o, "Failure": f}, nil)
 }
 
@@ -267,6 +259,7 @@ type lostInput struct{ Handed bool }
 
 // PlanLost implements Control.
 func (c *Remote) PlanLost(ctx context.Context, l run.Lost) error {
+	defer c.drop(l.Phase.ID)
 	return c.ask(ctx, askWithin, "POST", at(l.Phase.ID, l.Phase.Epoch, "lost"), lostInput{Handed: l.Handed}, nil)
 }
 
@@ -275,6 +268,7 @@ func (c *Remote) Stage(context.Context, *End) error { return nil }
 
 // FinishApply implements Control.
 func (c *Remote) FinishApply(ctx context.Context, e *End) error {
+	defer c.drop(e.Phase)
 	head, err := json.Marshal(endHead{e.Out.Outcome, e.Out.Failure, e.Kept, int64(len(e.Whole)), int64(len(e.Damaged))})
 	if err != nil {
 		return err

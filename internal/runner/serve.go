@@ -279,23 +279,6 @@ func (g *Gate) register(r *http.Request) (any, error) {
 	return map[string]core.ID{"agent": agent, "pool": pool}, err
 }
 
-// wireWork is a claim on its way to an agent.
-type wireWork struct {
-	*run.Work
-	Token  string
-	SSHKey string
-	Mirror *Mirror `json:",omitempty"`
-}
-
-func (g *Gate) wired(ctx context.Context, w *run.Work) wireWork {
-	out := wireWork{Work: w, Token: w.Token.Reveal(), Mirror: g.Mirror}
-	// Without its key a run fails with a message of its own.
-	if key, err := g.SSHKey(ctx, w.Workspace.ID); err == nil {
-		out.SSHKey = key.Reveal()
-	}
-	return out
-}
-
 func (g *Gate) claim(r *http.Request, c caller) (any, error) {
 	ctx := r.Context()
 	var in claimInput
