@@ -182,6 +182,7 @@ func AgentCommand(ctx context.Context, args []string, version string, out io.Wri
 		return err
 	}
 	slog.SetDefault((&Config{LogFormat: c.LogFormat, LogLevel: c.LogLevel}).logger(os.Stderr))
+	roomy(ctx)
 	if c.Executor == "kubernetes" {
 		return c.startJobs(ctx, version, out)
 	}

@@ -30,6 +30,7 @@ func ServerCommand(ctx context.Context, args []string, version string, out io.Wr
 		return UsageError{fmt.Sprintf("server takes no argument %q", rest[0])}
 	}
 	slog.SetDefault(c.logger(os.Stderr))
+	roomy(ctx)
 	return Run(ctx, c, func(s *Server) {
 		fmt.Fprintf(out, "Interlock %s is ready at %s\n", version, s.URL)
 		if s.CAFile != "" {
