@@ -126,7 +126,6 @@ type Spec struct {
 	small bool // see light
 
 	Parallelism int  // 0 means the engine's own default, 10
-	Idle        bool // nobody waits: it yields the processor to everything else
 	Debug       bool // TF_LOG=TRACE into the log
 
 	// Interrupt, once closed, sends the engine one SIGINT and kills everything

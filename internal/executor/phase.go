@@ -119,10 +119,6 @@ func (x *Executor) do(ctx context.Context, c call) (outcome, error) {
 		// The kernel kills the engine when the thread that started it ends. What is
 		// laid on the thread stays, so it is not used again.
 		runtime.LockOSThread()
-		if s.Idle {
-			// What the thread starts inherits it. Without it the work is done all the same.
-			_ = unix.Setpriority(unix.PRIO_PROCESS, 0, 19)
-		}
 		if err := x.cfg.Sandbox.scope(func(k, v string) { env[k] = v }); err != nil {
 			done <- err
 			return

@@ -15,10 +15,8 @@ import (
 
 // making is a set of documents on its way; who asks again waits for it.
 type making struct {
-	done   chan struct{}
-	err    error
-	idle   bool // nobody waits for it
-	cancel context.CancelFunc
+	done chan struct{}
+	err  error
 }
 
 // calm is how long no phase must have been at work before documents are made
@@ -55,11 +53,7 @@ func (r *Runner) documents(ctx context.Context) {
 			r.tidy(ctx, id)
 			continue
 		}
-		err := r.artifacts(ctx, id, true)
-		if err != nil && ctx.Err() == nil {
-			err = r.artifacts(ctx, id, true) // it was canceled for somebody who asks
-		}
-		if err != nil && ctx.Err() == nil && core.KindOf(err) != core.NotFound {
+		if err := r.MakeArtifacts(ctx, id); err != nil && ctx.Err() == nil && core.KindOf(err) != core.NotFound {
 			slog.WarnContext(ctx, "make plan documents", "run", id, "err", err)
 		}
 		r.tidy(ctx, id)
@@ -68,40 +62,25 @@ func (r *Runner) documents(ctx context.Context) {
 
 // MakeArtifacts makes the JSON documents of a run's plan, once, whoever asks.
 func (r *Runner) MakeArtifacts(ctx context.Context, id core.ID) error {
-	return r.artifacts(ctx, id, false)
-}
-
-// artifacts makes documents that somebody waits for or, if idle, that nobody
-// does: those yield the processor to everything else, and to who asks after all,
-// whose own are made at once instead.
-func (r *Runner) artifacts(ctx context.Context, id core.ID, idle bool) error {
-	for {
-		r.mu.Lock()
-		m, ok := r.once[id]
-		if !ok {
-			break
-		}
-		hurry := m.idle && !idle
-		r.mu.Unlock()
-		if hurry {
-			m.cancel()
-		}
+	r.mu.Lock()
+	m, ok := r.once[id]
+	if !ok {
+		m = &making{done: make(chan struct{})}
+		r.once[id] = m
+	}
+	r.mu.Unlock()
+	if ok {
 		select {
 		case <-m.done:
+			return m.err
 		case <-ctx.Done():
 			return ctx.Err()
-		}
-		if m.err == nil || !hurry {
-			return m.err
 		}
 	}
 	// Work that others may wait for does not end with the one who began it.
 	work, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Minute)
 	defer cancel()
-	m := &making{done: make(chan struct{}), idle: idle, cancel: cancel}
-	r.once[id] = m
-	r.mu.Unlock()
-	m.err = r.makeArtifacts(work, id, idle)
+	m.err = r.makeArtifacts(work, id)
 	r.mu.Lock()
 	delete(r.once, id)
 	r.mu.Unlock()
@@ -109,7 +88,7 @@ func (r *Runner) artifacts(ctx context.Context, id core.ID, idle bool) error {
 	return m.err
 }
 
-func (r *Runner) makeArtifacts(ctx context.Context, id core.ID, idle bool) error {
+func (r *Runner) makeArtifacts(ctx context.Context, id core.ID) error {
 	rn, err := r.Runs.ByID(ctx, id)
 	if err != nil || rn.PlanObject == "" {
 		return err
@@ -131,7 +110,7 @@ func (r *Runner) makeArtifacts(ctx context.Context, id core.ID, idle bool) error
 	if err != nil {
 		return err
 	}
-	spec := executor.Spec{Area: area, Engine: engine, WorkDir: rn.WorkingDirectory, Idle: idle}
+	spec := executor.Spec{Area: area, Engine: engine, WorkDir: rn.WorkingDirectory}
 	if r.Installer != nil {
 		spec.Providers = r.Installer.For(nil)
 	}
