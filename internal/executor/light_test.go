@@ -7,15 +7,10 @@ import (
 )
 
 func TestWhereNoDataMayLie(t *testing.T) {
-	shm, err := os.MkdirTemp("/dev/shm", "interlock-test-")
-	if err != nil {
-		t.Skip(err)
-	}
-	defer os.RemoveAll(shm)
 	tmp := t.TempDir()
 	for _, c := range []struct{ sandbox, dir, want string }{
-		{"bwrap", shm, "below /dev"},
-		{"landlock", shm, ""},
+		{"bwrap", "/dev", "below /dev"},
+		{"landlock", "/dev", ""},
 		{"bwrap", "/usr/lib", "every run can read"},
 		{"landlock", "/usr/lib", "every run can read"},
 		{"none", "/usr/lib", ""},

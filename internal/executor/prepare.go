@@ -86,8 +86,8 @@ func (x *Executor) prepare(ctx context.Context, s *Spec, log *logWriter, plan bo
 			r.done = true
 			return r, nil
 		}
+		s.small = x.light(s, int64(len(state))) // init may have brought providers
 	}
-	s.small = x.light(s, int64(len(state))) // init may have brought providers
 	return r, writeFile(done, nil)
 }
 

@@ -202,7 +202,6 @@ func (g *Gate) held(r *http.Request, c caller) (run.Phase, run.Run, error) {
 	return p, rn, err
 }
 
-// stands is held for a claim that is not over; kind "" is either.
 // holds is stands for a request that needs no more than the phase.
 func (g *Gate) holds(r *http.Request, c caller, kind run.PhaseKind) (run.Phase, error) {
 	p, err := g.Runs.HoldsPhase(r.Context(), core.ID(r.PathValue("phase")), epochOf(r), string(c.agent))
@@ -216,6 +215,7 @@ func fits(p run.Phase, c caller, kind run.PhaseKind, err error) error {
 	return err
 }
 
+// stands is held for a claim that is not over; kind "" is either.
 func (g *Gate) stands(r *http.Request, c caller, kind run.PhaseKind) (run.Phase, run.Run, error) {
 	p, rn, err := g.Runs.Holds(r.Context(), core.ID(r.PathValue("phase")), epochOf(r), string(c.agent))
 	return p, rn, fits(p, c, kind, err)

@@ -100,21 +100,21 @@ func (b *bench) bareRate(workers int) (float64, error) {
 	var rates []float64
 	for round := range loadRounds {
 		root := filepath.Join(b.dir, fmt.Sprintf("bare-%d-%d", workers, round))
-		todo := make(chan string, loadSpaces)
+		dirs := make(chan string, loadSpaces)
 		for i := range loadSpaces {
 			dir := filepath.Join(root, fmt.Sprint(i))
 			if err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(filepath.Join(dir, "main.tf"), []byte(configuration(1)), 0o644)); err != nil {
 				return 0, err
 			}
-			todo <- dir
+			dirs <- dir
 		}
-		close(todo)
+		close(dirs)
 		errs := make([]error, workers)
 		var wg sync.WaitGroup
 		at := time.Now()
 		for k := range workers {
 			wg.Go(func() {
-				for dir := range todo {
+				for dir := range dirs {
 					for _, args := range [][]string{{"init", "-input=false"}, {"plan", "-input=false", "-json", "-out=p"}, {"apply", "-input=false", "-json", "p"}} {
 						if _, err := engineRun(b.engine, dir, args...); err != nil && errs[k] == nil {
 							errs[k] = err
