@@ -249,6 +249,43 @@ func TestPushesAreNoticedWithoutTheAPI(t *testing.T) {
 	})
 }
 
+// A repository that is looked at while the first look still sets up its webhook
+// gets no second one.
+func TestOneWebhookOfTwoLooks(t *testing.T) {
+	t.Parallel()
+	dbtest.EachURL(t, func(t *testing.T, dsn string) {
+		r := newRepo(t, "infra.git", map[string]string{"main.tf": out(1)})
+		h := newHub(t, giteaDialect(), r.bare)
+		h.gate = make(chan struct{})
+		args := []string{"--outbound-allow=127.0.0.1", "--vcs-poll-interval=1h", "--runners=0"}
+		if strings.HasPrefix(dsn, "postgres") {
+			args = append(args, "--object-store=file:"+t.TempDir(), "--encryption-key="+strings.Repeat("ab", 32))
+		}
+		s := servertest.Start(t, dsn, args...)
+		dump(t, s)
+		ann := s.User(t, "ann")
+		ann.Org(t, "acme")
+		token := h.connect(t, ann, "acme")
+		ann.Workspace(t, "acme", "one", map[string]any{"vcs-repo": h.repo(token)})
+		h.waitHook(t)
+		ann.Workspace(t, "acme", "two", map[string]any{"vcs-repo": h.repo(token)})
+		wait(t, "a second look", func() (string, bool) {
+			n := query(t, s, `SELECT CAST(count(*) AS text) FROM vcs_repository WHERE polled_at IS NOT NULL`)
+			return n[0], n[0] == "1"
+		})
+		close(h.gate)
+		wait(t, "the webhook is known", func() (string, bool) {
+			id := query(t, s, `SELECT hook_id || hook_fault FROM vcs_repository WHERE hook_claimed_at IS NULL`)
+			return fmt.Sprint(id), len(id) == 1 && id[0] == "1"
+		})
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if h.hooks != 1 {
+			t.Errorf("%d webhooks were set up", h.hooks)
+		}
+	})
+}
+
 // Where the code of forks may be run, it is fetched from where the forge keeps it,
 // and a comment of somebody who may write has it applied, however often it is told.
 func TestForksThatAreAllowed(t *testing.T) {

@@ -30,6 +30,8 @@ type hub struct {
 	mu       sync.Mutex
 	hookURL  string
 	hookKey  string
+	hooks    int           // how many were set up
+	gate     chan struct{} // setting one up takes until this is closed
 	pulls    []hubPull
 	statuses []string // commit, context and state
 	comments map[int64]string
@@ -160,6 +162,12 @@ func (h *hub) hooked(url, key string, a any) any {
 		return status(403)
 	}
 	h.hookURL, h.hookKey = url, key
+	h.hooks++
+	if gate := h.gate; gate != nil {
+		h.mu.Unlock()
+		<-gate
+		h.mu.Lock()
+	}
 	return a
 }
 

@@ -279,7 +279,14 @@ func clip(s string, n int) string {
 	return s[:n] + "…"
 }
 
-// hook has the forge tell us of changes, once.
+// hookTime is how long a look has for setting up the webhook before another one
+// may try: longer than the calls that it takes may last.
+const hookTime = 5 * time.Minute
+
+// hook has the forge tell us of changes, once: a look claims that before it
+// does it, as another one may be under way, here or on another server. One that
+// dies over it may leave a webhook behind that nobody knows; it has the same
+// address and key as its successor, and what both tell is looked at alike.
 func (s *Service) hook(ctx context.Context, r Repository, o opened) {
 	if r.HookID != "" || r.HookFault != "" {
 		return
@@ -288,22 +295,43 @@ func (s *Service) hook(ctx context.Context, r Repository, o opened) {
 	if err != nil {
 		return
 	}
+	warn := func(err error) { slog.WarnContext(ctx, "set up a webhook", "repository", r.ID, "err", err) }
+	mine, err := s.changed(ctx, `UPDATE vcs_repository SET hook_claimed_at = $2
+		WHERE id = $1 AND hook_id = '' AND hook_fault = '' AND (hook_claimed_at IS NULL OR hook_claimed_at < $3)`, r.ID, s.DB.Now().UTC(), s.DB.Now().UTC().Add(-hookTime))
+	if err != nil {
+		warn(err)
+	}
+	if !mine {
+		return
+	}
 	id, herr := o.forge.PutHook(ctx, r.Identifier, s.hookURL(r), string(key))
 	fault := ""
 	if herr != nil {
 		fault = clip(core.Message(outbound.Reason(herr)), 300)
 	}
 	user, _ := o.forge.User(ctx)
-	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
-		if _, err := tx.Exec(ctx, `UPDATE oauth_token SET username = $2 WHERE id = $1`, r.TokenID, clip(user, 200)); err != nil {
-			return err
+	if _, err := s.changed(ctx, `UPDATE oauth_token SET username = $2 WHERE id = $1`, r.TokenID, clip(user, 200)); err != nil {
+		warn(err)
+	}
+	kept, err := s.changed(ctx, `UPDATE vcs_repository SET hook_id = $2, hook_fault = $3, hook_claimed_at = NULL WHERE id = $1 AND hook_id = ''`, r.ID, id, fault)
+	if err != nil {
+		warn(err)
+	}
+	if herr == nil && err == nil && !kept { // it was disconnected meanwhile, or another look was faster than this one was slow
+		if err := o.forge.DropHook(ctx, r.Identifier, id); err != nil {
+			warn(err)
 		}
-		_, err := tx.Exec(ctx, `UPDATE vcs_repository SET hook_id = $2, hook_fault = $3 WHERE id = $1`, r.ID, id, fault)
+	}
+}
+
+// changed reports whether a statement changed a row.
+func (s *Service) changed(ctx context.Context, q string, args ...any) (ok bool, err error) {
+	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
+		n, err := tx.Exec(ctx, q, args...)
+		ok = n > 0
 		return err
 	})
-	if err != nil {
-		slog.WarnContext(ctx, "note a webhook", "repository", r.ID, "err", err)
-	}
+	return ok && err == nil, err
 }
 
 // heard looks for comments with commands where the forge does not tell of them.
