@@ -37,6 +37,10 @@ func TestSmallFilesComeWithTheClaim(t *testing.T) {
 	took := func() (n int) {
 		mu.Lock()
 		defer mu.Unlock()
+		// A plan is one request and begins without one of its own.
+		if asked["POST planned"] != 1 || asked["POST applied"] != 1 || asked["POST plan"] != 0 || asked["POST renew"] > 2 {
+			t.Errorf("a run asked %v", asked)
+		}
 		for _, name := range []string{"configuration", "plan", "state"} {
 			n += asked["GET "+name]
 		}

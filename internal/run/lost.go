@@ -49,7 +49,7 @@ func (s *Service) lost(ctx context.Context, cond string, arg any) (ls []Lost, er
 // Expire ends what a worker left whose lease is over. Its plan is made again;
 // its apply is not. Who has renewed meanwhile goes on.
 func (s *Service) Expire(ctx context.Context, l Lost) error {
-	return s.finish(ctx, l.Phase.ID, l.Phase.Epoch, func(ctx context.Context, tx *db.Tx, r *Run) error {
+	return s.finish(ctx, l.Phase.ID, l.Phase.Epoch, LogPiece{}, func(ctx context.Context, tx *db.Tx, r *Run) error {
 		late, err := db.All(ctx, tx, func(row db.Row) (acked bool, err error) { return acked, row.Scan(&acked) },
 			`SELECT acked AND taken_by NOT IN ('-', 'withdrawn') FROM phase WHERE id = $1 AND lease_until < $2`, l.Phase.ID, tx.Now())
 		switch {
@@ -75,7 +75,7 @@ const maxPlanLosses = 2
 // One that is handed back goes in line again however often: each server of an
 // installation may be stopped in turn while it is planned.
 func (s *Service) PlanLost(ctx context.Context, l Lost) error {
-	return s.finish(ctx, l.Phase.ID, l.Phase.Epoch, func(ctx context.Context, tx *db.Tx, r *Run) error {
+	return s.finish(ctx, l.Phase.ID, l.Phase.Epoch, LogPiece{}, func(ctx context.Context, tx *db.Tx, r *Run) error {
 		return s.planLost(ctx, tx, r, l)
 	})
 }

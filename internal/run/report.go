@@ -19,6 +19,7 @@ type Planned struct {
 	PlanObject, PlanDigest                    string // stored before this report
 	Engine                                    string // exact version
 	Generated                                 bool
+	Rest                                      LogPiece `json:"-"` // of the log
 }
 
 // FinishPlan ends a plan and decides what comes next.
@@ -32,6 +33,9 @@ func (s *Service) FinishPlan(ctx context.Context, phase core.ID, epoch int64, ou
 			return err
 		}
 		ctx = platform(ctx)
+		if err := s.appendRest(ctx, tx, p, out.Rest); err != nil {
+			return err
+		}
 		if err := tx.Write(ctx, `UPDATE phase SET status = 'finished', ended_at = $2, lease_until = NULL, code = NULL, additions = $3, changes = $4, destructions = $5, imports = $6, generated = $7 WHERE id = $1`,
 			p.ID, tx.Now(), out.Additions, out.Changes, out.Destructions, out.Imports, out.Generated); err != nil {
 			return err
@@ -88,7 +92,7 @@ type Failure struct{ Code, Text string }
 // canceled by then that is the end that was asked for, whatever the engine said.
 func (s *Service) FailPlan(ctx context.Context, phase core.ID, epoch int64, o Outcome, f Failure) error {
 	fault.Point("finishing", phase)
-	return s.finish(ctx, phase, epoch, func(ctx context.Context, tx *db.Tx, r *Run) error {
+	return s.finish(ctx, phase, epoch, LogPiece{}, func(ctx context.Context, tx *db.Tx, r *Run) error {
 		if e := eventOf(o); e != core.Fail || r.CancelAskedAt == nil {
 			return s.advance(ctx, tx, r, e, cause{f.Code, f.Text})
 		}
@@ -114,6 +118,7 @@ type Applied struct {
 	Failure Failure
 	State   *state.Staged // the state it left, if it changed; durable already
 	Broken  *state.Staged // what it left where no readable state was left
+	Rest    LogPiece      // of the log
 }
 
 // FinishApply ends an apply. The state it left becomes current in the same
@@ -122,7 +127,7 @@ type Applied struct {
 func (s *Service) FinishApply(ctx context.Context, phase core.ID, epoch int64, out Applied) error {
 	fault.Point("finishing", phase)
 	same := false
-	err := s.finish(ctx, phase, epoch, func(ctx context.Context, tx *db.Tx, r *Run) error {
+	err := s.finish(ctx, phase, epoch, out.Rest, func(ctx context.Context, tx *db.Tx, r *Run) error {
 		w, err := workspace.Load(ctx, tx, r.WorkspaceID)
 		if err != nil {
 			return err
@@ -175,11 +180,16 @@ func (s *Service) FinishApply(ctx context.Context, phase core.ID, epoch int64, o
 	return err
 }
 
-func (s *Service) finish(ctx context.Context, phase core.ID, epoch int64, f func(context.Context, *db.Tx, *Run) error) error {
+// finish ends a phase as f says, with the rest of its log.
+func (s *Service) finish(ctx context.Context, phase core.ID, epoch int64, rest LogPiece, f func(context.Context, *db.Tx, *Run) error) error {
 	var r Run
 	err := s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
 		var err error
-		if r, _, err = s.fenced(ctx, tx, phase, epoch); err != nil {
+		var p Phase
+		if r, p, err = s.fenced(ctx, tx, phase, epoch); err != nil {
+			return err
+		}
+		if err := s.appendRest(ctx, tx, p, rest); err != nil {
 			return err
 		}
 		return f(platform(ctx), tx, &r)

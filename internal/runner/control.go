@@ -33,8 +33,10 @@ type Control interface {
 	SSHKey(ctx context.Context, w *run.Work) (string, error)
 	PlanFile(ctx context.Context, w *run.Work) ([]byte, error)
 
-	StorePlan(ctx context.Context, w *run.Work, b []byte) (object, digest string, err error)
-	FinishPlan(ctx context.Context, phase core.ID, epoch int64, out run.Planned) error
+	// StorePlan makes the plan file durable, if that can be done before its end is
+	// reported; FinishPlan reports.
+	StorePlan(ctx context.Context, e *PlanEnd) error
+	FinishPlan(ctx context.Context, e *PlanEnd) error
 	FailPlan(ctx context.Context, phase core.ID, epoch int64, o run.Outcome, f run.Failure) error
 	PlanLost(ctx context.Context, l run.Lost) error
 	// Stage makes durable what an apply left, if that can be done before its end
@@ -55,6 +57,15 @@ type End struct {
 
 	Whole, Damaged []byte // a readable state, and bytes that are none
 	Kept           bool   // Whole is a copy from before the engine was cut off
+}
+
+// PlanEnd is how a plan ended well, with its file.
+type PlanEnd struct {
+	Phase core.ID
+	Run   core.ID
+	Epoch int64
+	Out   run.Planned
+	File  []byte
 }
 
 // local is the Control of the server's own runner.
@@ -93,11 +104,12 @@ func (l local) SSHKey(ctx context.Context, w *run.Work) (string, error) {
 func (l local) PlanFile(ctx context.Context, w *run.Work) ([]byte, error) {
 	return l.runs.PlanFile(ctx, w.Run)
 }
-func (l local) StorePlan(ctx context.Context, w *run.Work, b []byte) (string, string, error) {
-	return l.runs.StorePlanFile(ctx, w.Run.ID, w.Phase.Epoch, b)
+func (l local) StorePlan(ctx context.Context, e *PlanEnd) (err error) {
+	e.Out.PlanObject, e.Out.PlanDigest, err = l.runs.StorePlanFile(ctx, e.Run, e.Epoch, e.File)
+	return err
 }
-func (l local) FinishPlan(ctx context.Context, phase core.ID, epoch int64, out run.Planned) error {
-	return l.runs.FinishPlan(ctx, phase, epoch, out)
+func (l local) FinishPlan(ctx context.Context, e *PlanEnd) error {
+	return l.runs.FinishPlan(ctx, e.Phase, e.Epoch, e.Out)
 }
 func (l local) FailPlan(ctx context.Context, phase core.ID, epoch int64, o run.Outcome, f run.Failure) error {
 	return l.runs.FailPlan(ctx, phase, epoch, o, f)

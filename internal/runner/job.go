@@ -185,4 +185,18 @@ func (j *job) patiently(f func() error) error {
 	}
 }
 
+// report insists on reporting the end of the phase, with the rest of its log.
+// When that does not get through they go one after the other: a line that breaks
+// all the time lets less pass at once.
+func (j *job) report(ctx context.Context, what string, rest *run.LogPiece, f func() error) error {
+	again := false
+	return insist(ctx, j.r.handed, what, func() error {
+		if again && len(rest.Data) > 0 && j.r.Control.AppendLog(ctx, j.w.Phase.ID, j.w.Phase.Epoch, rest.Start, rest.Data) == nil {
+			rest.Data = nil
+		}
+		again = true
+		return f()
+	})
+}
+
 func once(f func() error) error { return f() }

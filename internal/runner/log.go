@@ -48,10 +48,17 @@ type logSink struct {
 	done   chan struct{}
 
 	closing chan struct{} // closed with closed
+	hurry   chan struct{} // closed when somebody waits for the end
+	hurried bool          // hurry is closed
+	taking  bool          // what is left is reported by somebody else
 }
 
+// linger is how long the end of a log waits for the report of its phase, to be
+// stored with it.
+const linger = 25 * time.Millisecond
+
 func newLogSink(to Control, phase core.ID, epoch, at int64) *logSink {
-	l := &logSink{to: to, phase: phase, epoch: epoch, at: at, limit: run.MaxLog, done: make(chan struct{}), closing: make(chan struct{})}
+	l := &logSink{to: to, phase: phase, epoch: epoch, at: at, limit: run.MaxLog, done: make(chan struct{}), closing: make(chan struct{}), hurry: make(chan struct{})}
 	l.more = sync.NewCond(&l.mu)
 	go l.pump()
 	return l
@@ -87,19 +94,47 @@ func (l *logSink) Write(p []byte) (int, error) {
 // say adds a line of the platform's own.
 func (l *logSink) say(line string) { _, _ = l.Write([]byte(line + "\n")) }
 
-// Close returns when all that was written is durable, or the claim is over.
-func (l *logSink) Close() error {
+// End says that nothing more is written. What is left is stored soon, or goes
+// with the report of the phase if that is sooner.
+func (l *logSink) End() {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	if !l.closed {
 		close(l.closing)
 	}
 	l.closed = true
 	l.more.Broadcast()
+}
+
+// await ends the log and waits until no more is stored; taking leaves what is
+// small enough for a report to that.
+func (l *logSink) await(taking bool) {
+	l.End()
+	l.mu.Lock()
+	l.taking = taking
+	if !l.hurried {
+		l.hurried = true
+		close(l.hurry)
+	}
 	l.mu.Unlock()
 	<-l.done
+}
+
+// Close returns when all that was written is durable, or the claim is over.
+func (l *logSink) Close() error {
+	l.await(false)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.err
+}
+
+// Rest ends the log and returns what is not durable yet, which the report of
+// the phase is to bring.
+func (l *logSink) Rest() run.LogPiece {
+	l.await(true)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return run.LogPiece{Start: l.at, Data: l.buf}
 }
 
 // gather waits for more, or for the end: what is last must not wait.
@@ -119,13 +154,23 @@ func (l *logSink) pump() {
 	wait := 50 * time.Millisecond
 	var last time.Time
 	every := gather
+	waited := false
 	for {
 		l.gather(every - time.Since(last))
 		l.mu.Lock()
 		for len(l.buf) == 0 && !l.closed {
 			l.more.Wait()
 		}
-		if len(l.buf) == 0 {
+		if l.closed && !waited {
+			l.mu.Unlock()
+			waited = true
+			select {
+			case <-l.hurry:
+			case <-time.After(linger):
+			}
+			continue
+		}
+		if len(l.buf) == 0 || l.taking && len(l.buf) <= maxAppend {
 			l.mu.Unlock()
 			return
 		}

@@ -1,11 +1,15 @@
 package runner
 
 import (
+	"bytes"
+	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"interlock/internal/core"
 )
@@ -36,5 +40,55 @@ func TestWhatComesAfterTheClaimWasRefusedIsStillOnTheDisk(t *testing.T) {
 	l.say("the last line")
 	if b, err := os.ReadFile(f.Name()); err != nil || string(b) != "the last line\n" {
 		t.Errorf("%q %v", b, err)
+	}
+}
+
+// stored is a Control that keeps a log and nothing else.
+type stored struct {
+	Control
+	mu    sync.Mutex
+	log   []byte
+	holes int
+	slow  time.Duration
+}
+
+func (s *stored) AppendLog(_ context.Context, _ core.ID, _, start int64, data []byte) error {
+	time.Sleep(s.slow)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if start != int64(len(s.log)) {
+		s.holes++
+	}
+	s.log = append(s.log, data...)
+	return nil
+}
+
+// What a log has not stored when its phase is reported goes with the report,
+// unless it is too much; nothing is missing and nothing comes twice.
+func TestTheEndOfALogGoesWithTheReport(t *testing.T) {
+	for _, size := range []int{0, 1, 1000, maxAppend, maxAppend + 1, 3*maxAppend + 7} {
+		for _, slow := range []time.Duration{0, 20 * time.Millisecond} {
+			s := &stored{slow: slow}
+			l := newLogSink(s, "p", 1, 0)
+			want := bytes.Repeat([]byte("0123456789"), size/10+1)[:size]
+			_, _ = l.Write(want)
+			l.End()
+			rest := l.Rest()
+			if got := append(slices.Clone(s.log), rest.Data...); !bytes.Equal(got, want) || s.holes > 0 || len(rest.Data) > 0 && rest.Start != int64(len(s.log)) || len(rest.Data) > maxAppend {
+				t.Errorf("%d bytes: %d were stored, %d are left from %d on, %d holes", size, len(s.log), len(rest.Data), rest.Start, s.holes)
+			}
+		}
+	}
+}
+
+// A report that takes long does not keep the end of a log from its readers.
+func TestTheEndOfALogDoesNotWaitForASlowReport(t *testing.T) {
+	s := &stored{}
+	l := newLogSink(s, "p", 1, 0)
+	l.say("the last line")
+	l.End()
+	<-l.done
+	if rest := l.Rest(); string(s.log) != "the last line\n" || len(rest.Data) > 0 {
+		t.Errorf("%q is stored and %q left", s.log, rest.Data)
 	}
 }

@@ -22,19 +22,16 @@ func (j *job) plan(ctx context.Context) error {
 	if err != nil {
 		return j.failPlan(ctx, fmt.Errorf("read plan file: %w", err), false, false, 0)
 	}
-	out := run.Planned{HasChanges: res.HasChanges, Additions: int64(res.Adds), Changes: int64(res.Changes), Destructions: int64(res.Destroys), Imports: int64(res.Imports),
-		Engine: spec.Engine.Version, Generated: res.GeneratedConfig != ""}
-	err = insist(ctx, j.r.handed, "store plan", func() (err error) {
-		out.PlanObject, out.PlanDigest, err = j.r.Control.StorePlan(ctx, j.w, file)
-		return err
-	})
+	j.log.End()
+	e := &PlanEnd{Phase: j.w.Phase.ID, Run: j.w.Run.ID, Epoch: j.w.Phase.Epoch, File: file, Out: run.Planned{
+		HasChanges: res.HasChanges, Additions: int64(res.Adds), Changes: int64(res.Changes), Destructions: int64(res.Destroys), Imports: int64(res.Imports),
+		Engine: spec.Engine.Version, Generated: res.GeneratedConfig != ""}}
+	err = insist(ctx, j.r.handed, "store plan", func() error { return j.r.Control.StorePlan(ctx, e) })
 	fault.Point("staged", j.w.Phase.ID)
-	if err == nil {
-		err = j.log.Close()
-	}
+	e.Out.Rest = j.log.Rest()
 	fault.Point("logged", j.w.Phase.ID)
 	if err == nil {
-		err = insist(ctx, j.r.handed, "report plan", func() error { return j.r.Control.FinishPlan(ctx, j.w.Phase.ID, j.w.Phase.Epoch, out) })
+		err = j.report(ctx, "report plan", &e.Out.Rest, func() error { return j.r.Control.FinishPlan(ctx, e) })
 	}
 	if !j.r.agent { // whose documents a server makes, and whose area the apply needs or the sweep removes
 		j.r.later(j.w.Run.ID)

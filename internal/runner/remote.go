@@ -28,7 +28,11 @@ type Remote struct {
 	// for it, takes.
 	Given bool
 
-	nonce string // of a claim that may have an answer which did not arrive; of Claim's goroutine alone
+	// Of Claim's goroutine alone: the name of a claim that may have an answer
+	// which did not arrive, and since when it is asked for.
+	nonce string
+	asked time.Time
+	doubt bool // an answer did not arrive
 
 	mu    sync.Mutex
 	wired map[core.ID]wiredFiles // by phase
@@ -137,15 +141,16 @@ type claimInput struct {
 }
 
 // Claim implements Control. A claim whose answer was lost is asked for again by
-// its nonce. One that took long to arrive may be over, so its lease is renewed
-// before anything begins, which tells the server that we have it.
+// its nonce. The lease of one that took long to arrive may be over, so it is
+// renewed before anything begins; that of an apply always is, which tells the
+// server that we have it.
 func (c *Remote) Claim(ctx context.Context) (*run.Work, error) {
 	if c.Given {
 		return c.take(ctx)
 	}
 	w := wireWork{Work: &run.Work{}}
 	if c.nonce == "" {
-		c.nonce = rand.Text()
+		c.nonce, c.asked, c.doubt = rand.Text(), time.Now(), false
 	}
 	err := c.ask(ctx, claimWithin, "POST", "claim", claimInput{Nonce: c.nonce}, &w)
 	if err != nil && ctx.Err() != nil {
@@ -153,20 +158,29 @@ func (c *Remote) Claim(ctx context.Context) (*run.Work, error) {
 		// just now.
 		err = c.ask(context.WithoutCancel(ctx), askWithin, "POST", "claim", claimInput{Nonce: c.nonce, Given: true}, &w)
 	}
-	if err != nil || w.Run.ID == "" {
+	if c.doubt = c.doubt || err != nil; err != nil || w.Run.ID == "" {
+		if !c.doubt {
+			c.nonce = "" // nothing was given to it
+		}
 		if err != nil && core.KindOf(err) == core.Unavailable {
 			pause(ctx, min(time.Second, run.LeaseTTL/9))
 		}
 		return nil, err
 	}
-	w.Since = time.Now()
-	sig, err := c.Renew(ctx, w.Phase.ID, w.Phase.Epoch)
-	if err != nil {
-		return nil, err
+	// It was given to us after we asked for it.
+	w.Since = c.asked
+	if w.Phase.Kind == run.ApplyPhase || time.Since(c.asked) > renewEvery {
+		w.Since = time.Now()
+		sig, err := c.Renew(ctx, w.Phase.ID, w.Phase.Epoch)
+		if err != nil {
+			return nil, err
+		}
+		if sig.Over {
+			c.nonce = ""
+			return nil, nil
+		}
 	}
-	if c.nonce = ""; sig.Over {
-		return nil, nil
-	}
+	c.nonce = ""
 	return c.keep(w), nil
 }
 
@@ -235,17 +249,32 @@ func (c *Remote) PlanFile(ctx context.Context, w *run.Work) ([]byte, error) {
 	return c.fetch(ctx, w, "plan")
 }
 
-// StorePlan implements Control.
-func (c *Remote) StorePlan(ctx context.Context, w *run.Work, b []byte) (object, digest string, err error) {
-	var out struct{ Object, Digest string }
-	err = c.ask(ctx, uploadWithin, "POST", at(w.Phase.ID, w.Phase.Epoch, "upload/plan"), b, &out)
-	return out.Object, out.Digest, err
-}
+// StorePlan implements Control: the file goes with the report.
+func (c *Remote) StorePlan(context.Context, *PlanEnd) error { return nil }
 
 // FinishPlan implements Control.
-func (c *Remote) FinishPlan(ctx context.Context, phase core.ID, epoch int64, out run.Planned) error {
-	defer c.drop(phase)
-	return c.ask(ctx, askWithin, "POST", at(phase, epoch, "planned"), out, nil)
+func (c *Remote) FinishPlan(ctx context.Context, e *PlanEnd) error {
+	defer c.drop(e.Phase)
+	return c.report(ctx, at(e.Phase, e.Epoch, "upload/planned"), planHead{e.Out, int64(len(e.File)), e.Out.Rest.Start, int64(len(e.Out.Rest.Data))}, e.File, e.Out.Rest.Data)
+}
+
+// report sends a line of JSON and the bytes that it tells of.
+func (c *Remote) report(ctx context.Context, path string, head any, parts ...[]byte) error {
+	line, err := json.Marshal(head)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, uploadWithin)
+	defer cancel()
+	body := []io.Reader{bytes.NewReader(line), strings.NewReader("\n")}
+	for _, b := range parts {
+		body = append(body, bytes.NewReader(b))
+	}
+	res, err := c.send(ctx, "POST", path, io.MultiReader(body...))
+	if err == nil {
+		_ = res.Body.Close()
+	}
+	return err
 }
 
 // FailPlan implements Control.
@@ -269,18 +298,8 @@ func (c *Remote) Stage(context.Context, *End) error { return nil }
 // FinishApply implements Control.
 func (c *Remote) FinishApply(ctx context.Context, e *End) error {
 	defer c.drop(e.Phase)
-	head, err := json.Marshal(endHead{e.Out.Outcome, e.Out.Failure, e.Kept, int64(len(e.Whole)), int64(len(e.Damaged))})
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, uploadWithin)
-	defer cancel()
-	body := io.MultiReader(bytes.NewReader(head), strings.NewReader("\n"), bytes.NewReader(e.Whole), bytes.NewReader(e.Damaged))
-	res, err := c.send(ctx, "POST", at(e.Phase, e.Epoch, "upload/applied"), body)
-	if err == nil {
-		_ = res.Body.Close()
-	}
-	return err
+	head := endHead{e.Out.Outcome, e.Out.Failure, e.Kept, int64(len(e.Whole)), int64(len(e.Damaged)), e.Out.Rest.Start, int64(len(e.Out.Rest.Data))}
+	return c.report(ctx, at(e.Phase, e.Epoch, "upload/applied"), head, e.Whole, e.Damaged, e.Out.Rest.Data)
 }
 
 // Ended implements Control.

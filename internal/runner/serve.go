@@ -1,7 +1,6 @@
 package runner
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -111,6 +110,8 @@ func (g *Gate) Routes(rt *web.Router) {
 	on("GET", "phases/{phase}/{epoch}/configuration", g.configuration)
 	on("GET", "phases/{phase}/{epoch}/state", g.state)
 	on("GET", "phases/{phase}/{epoch}/plan", g.plan)
+	on("POST", "phases/{phase}/{epoch}/upload/planned", g.planned)
+	// Agents of the version before bring the plan and their word of it apart.
 	on("POST", "phases/{phase}/{epoch}/upload/plan", g.storePlan)
 	on("POST", "phases/{phase}/{epoch}/planned", func(r *http.Request, c caller) (any, error) {
 		var out run.Planned
@@ -338,10 +339,18 @@ func (g *Gate) log(r *http.Request, c caller) (any, error) {
 	if err != nil {
 		return nil, core.Wrap(err, core.Malformed, "the body ended early")
 	}
-	if len(b) > maxAppend || start+int64(len(b)) > run.MaxLog+4096 {
-		return nil, core.Errorf(core.TooLarge, "a piece of a log has at most %d bytes and a log %d", maxAppend, run.MaxLog)
+	if err := fitsLog(start, int64(len(b))); err != nil {
+		return nil, err
 	}
 	return nil, g.Runs.AppendLog(r.Context(), p.ID, p.Epoch, start, b)
+}
+
+// fitsLog tells whether so many bytes may be added to a log at start.
+func fitsLog(start, size int64) error {
+	if size < 0 || size > maxAppend || start < 0 || start > run.MaxLog+4096-size {
+		return core.Errorf(core.TooLarge, "a piece of a log has at most %d bytes and a log %d", maxAppend, run.MaxLog)
+	}
+	return nil
 }
 
 func (g *Gate) configuration(r *http.Request, c caller) (any, error) {
@@ -388,56 +397,4 @@ func (g *Gate) storePlan(r *http.Request, c caller) (any, error) {
 	}
 	object, digest, err := g.Runs.StorePlanFile(r.Context(), rn.ID, p.Epoch, b)
 	return map[string]string{"object": object, "digest": digest}, err
-}
-
-// endHead is the first line of the report of an apply; the bytes of the states
-// follow it.
-type endHead struct {
-	Outcome        run.Outcome
-	Failure        run.Failure
-	Kept           bool
-	Whole, Damaged int64 // sizes in bytes
-}
-
-// applied takes the end of an apply with the state it left. An apply is claimed
-// once, so whoever claimed it may bring its state also when the claim is over,
-// which has raised the epoch; it is kept for recovery then.
-func (g *Gate) applied(r *http.Request, c caller) (any, error) {
-	p, rn, err := g.held(r, c)
-	if err != nil {
-		return nil, err
-	}
-	if p.Kind != run.ApplyPhase || epochOf(r) > p.Epoch {
-		return nil, core.Errorf(core.Gone, "this claim is over")
-	}
-	if p.Status == run.PhaseFinished {
-		return nil, nil // told before, with its state; the answer was lost
-	}
-	br := bufio.NewReader(r.Body)
-	line, err := br.ReadBytes('\n')
-	var h endHead
-	if err != nil || json.Unmarshal(line, &h) != nil || h.Whole < 0 || h.Damaged < 0 || h.Outcome < run.Succeeded || h.Outcome > run.Unknown {
-		return nil, core.Errorf(core.Malformed, "the report of an apply begins with a line of JSON")
-	}
-	if h.Whole+h.Damaged > maxUpload || len(line) > 64<<10 {
-		return nil, core.Errorf(core.TooLarge, "a state has at most %d bytes", maxUpload)
-	}
-	e := &End{Phase: p.ID, Run: rn.ID, Epoch: epochOf(r), Before: rn.PlanStateID, Out: run.Applied{Outcome: h.Outcome, Failure: h.Failure}, Kept: h.Kept}
-	for _, part := range []struct {
-		n  int64
-		to *[]byte
-	}{{h.Whole, &e.Whole}, {h.Damaged, &e.Damaged}} {
-		b, err := io.ReadAll(io.LimitReader(br, part.n))
-		if err != nil || int64(len(b)) != part.n {
-			return nil, core.Errorf(core.Malformed, "the body ended early: %d of %d bytes", len(b), part.n)
-		}
-		*part.to = b
-	}
-	ctx := r.Context()
-	l := local{runs: g.Runs, states: g.States}
-	if err := l.Stage(ctx, e); err != nil {
-		return nil, err
-	}
-	believe(&e.Out, h.Whole > 0 || e.Out.Outcome != run.Succeeded)
-	return nil, l.FinishApply(ctx, e)
 }
