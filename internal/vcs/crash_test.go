@@ -28,7 +28,7 @@ func TestARestartGoesOnWithPushes(t *testing.T) {
 	r.push(t, "while it was away", map[string]string{"main.tf": out(2)})
 	s = servertest.StartIn(t, dir, dsn, args...)
 	ann = s.As(ann.Token)
-	run := waitRuns(t, ann, ws, 2, 15*time.Second)[0]
+	run := waitRuns(t, ann, ws, 2)[0]
 	ann.WaitRun(t, run.ID, "planned")
 	ann.Discard(t, run.ID)
 	// As if it had died in the middle of the event: claimed, decided, not ended.

@@ -73,7 +73,7 @@ func deliveriesActOnce(t *testing.T, d dialect, dsn string) {
 	if took.Load() != 1 {
 		t.Errorf("%d of 50 copies of a delivery were taken", took.Load())
 	}
-	run := waitRuns(t, ann, ws, 2, 10*time.Second)[0]
+	run := waitRuns(t, ann, ws, 2)[0]
 	ann.WaitRun(t, run.ID, "planned")
 	// Many deliveries of the same push are no more than it.
 	for i := range 20 {
