@@ -83,6 +83,26 @@ func openArea(root, runID string, fresh bool) (*Area, error) {
 	return a, writeFile(file, []byte(a.nonce))
 }
 
+// KeptArea opens the area of a run, as its plan has left it; nil if there is none.
+func KeptArea(root, runID string) (*Area, error) {
+	if !safeName(runID) {
+		return nil, core.Errorf(core.Invalid, "run id %q cannot name a directory", runID)
+	}
+	if es, err := os.ReadDir(filepath.Join(root, runID, "config")); err != nil || len(es) == 0 {
+		return nil, nil
+	}
+	return OpenArea(root, runID)
+}
+
+// RemoveArea removes the area of a run, if there is one. Nothing of the run may
+// be running any more.
+func RemoveArea(root, runID string) error {
+	if !safeName(runID) {
+		return core.Errorf(core.Invalid, "run id %q cannot name a directory", runID)
+	}
+	return (&Area{dir: filepath.Join(root, runID)}).Remove()
+}
+
 // Dir is the area's directory, for the operator's eyes.
 func (a *Area) Dir() string { return a.dir }
 

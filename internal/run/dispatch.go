@@ -77,9 +77,9 @@ func (s *Service) claimOne(ctx context.Context, node string, pool core.ID, nonce
 	var moved *Run
 	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
 		work, moved = nil, nil
-		ps, err := db.All(ctx, tx, scanPhase, `SELECT `+phaseColumns+` FROM phase p WHERE status = 'queued' AND pool_id = $1 AND `+servedBy+`
+		ps, err := db.All(ctx, tx, scanPhase, `SELECT `+phaseColumns+` FROM phase p WHERE status = 'queued' AND pool_id = $1 AND (planner IN ('', $2) OR queued_at < $3) AND `+servedBy+`
 			AND NOT EXISTS (SELECT 1 FROM run r JOIN organization o ON o.id = r.org_id WHERE r.id = p.run_id AND o.disabled)
-			ORDER BY class, turn, queued_at LIMIT 1`+tx.ForClaim(), pool)
+			ORDER BY class, turn, queued_at LIMIT 1`+tx.ForClaim(), pool, node, tx.Now().Add(-plannerFirst))
 		if err != nil || len(ps) == 0 {
 			return err
 		}

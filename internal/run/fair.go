@@ -34,9 +34,16 @@ func queuePhase(ctx context.Context, tx *db.Tx, run core.ID, kind PhaseKind) err
 	if err != nil {
 		return err
 	}
-	return tx.Write(ctx, `UPDATE phase SET status = 'queued', queued_at = $3, lease_until = NULL, org_id = $4, turn = $5 WHERE run_id = $1 AND kind = $2`,
+	return tx.Write(ctx, `UPDATE phase SET status = 'queued', queued_at = $3, lease_until = NULL, org_id = $4, turn = $5,
+			planner = COALESCE((SELECT x.node FROM phase x WHERE x.run_id = $1 AND x.kind = 'plan' AND x.taken_by = '' AND $2 = 'apply'), '')
+		WHERE run_id = $1 AND kind = $2`,
 		run, kind, tx.Now(), p.org, max(p.served, p.next))
 }
+
+// plannerFirst is for how long an apply is only for the worker that planned it
+// and has its directory, with all that init brought: the others take something
+// else or look again a second later.
+const plannerFirst = 500 * time.Millisecond
 
 // age lets plan-only runs that have waited long go in line with the plans, in
 // the order that they have among themselves.

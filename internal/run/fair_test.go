@@ -96,3 +96,45 @@ func (w *world) org(name string) {
 		w.t.Fatal(err)
 	}
 }
+
+// Whoever planned has the directory of the run: the apply is theirs for a
+// moment, and then anybody's.
+func TestAnApplyIsForItsPlannerFirst(t *testing.T) {
+	dbtest.EachURL(t, func(t *testing.T, dsn string) {
+		w := newWorld(t, dsn)
+		ws := w.addWorkspace("kept")
+		claim := func(node string) *run.Work {
+			t.Helper()
+			k, err := w.runs.Claim(t.Context(), node)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return k
+		}
+		for _, taker := range []string{"planner", "other"} {
+			if _, err := w.runs.Create(w.owner, ws, run.New{Message: "m", AutoApply: new(true)}); err != nil {
+				t.Fatal(err)
+			}
+			p := claim("planner")
+			if p == nil || p.Phase.Kind != run.PlanPhase {
+				t.Fatalf("claimed %v", p)
+			}
+			if err := w.runs.FinishPlan(t.Context(), p.Phase.ID, p.Phase.Epoch, run.Planned{HasChanges: true, PlanDigest: "d", PlanObject: "p", Engine: "1"}); err != nil {
+				t.Fatal(err)
+			}
+			if k := claim("other"); k != nil {
+				t.Fatalf("%s has taken the apply at once", taker)
+			}
+			if taker == "other" {
+				w.clock = w.clock.Add(time.Second)
+			}
+			a := claim(taker)
+			if a == nil || a.Phase.Kind != run.ApplyPhase {
+				t.Fatalf("%s has claimed %v", taker, a)
+			}
+			if err := w.runs.FinishApply(t.Context(), a.Phase.ID, a.Phase.Epoch, run.Applied{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}

@@ -3,7 +3,6 @@ package runner
 import (
 	"context"
 	"fmt"
-	"os"
 	"time"
 
 	"interlock/internal/core"
@@ -98,13 +97,13 @@ func (j *job) runApply(ctx context.Context) (res executor.ApplyResult, started b
 	if err != nil {
 		return res, false, failure{"plan-mismatch", err}
 	}
-	area, err := executor.OpenArea(j.r.Root, string(w.Run.ID))
+	area, err := executor.KeptArea(j.r.Root, string(w.Run.ID))
 	if err != nil {
 		return res, false, err
 	}
-	// The area of the plan is gone when another node planned, or the disk was
-	// replaced: the same configuration is unpacked again.
-	if empty(area.ConfigDir()) {
+	// There is none when another node planned, or the disk was replaced: the same
+	// configuration is unpacked again.
+	if area == nil {
 		if area, err = j.r.prepare(ctx, w, j.patiently); err != nil {
 			return res, false, err
 		}
@@ -131,11 +130,6 @@ func (j *job) runApply(ctx context.Context) (res executor.ApplyResult, started b
 	}
 	res, err = j.r.Exec.Apply(ctx, executor.ApplySpec{Spec: spec, Plan: plan, State: raw, OnState: keepState(area), StateEvery: keepEvery})
 	return res, true, err
-}
-
-func empty(dir string) bool {
-	es, err := os.ReadDir(dir)
-	return err != nil || len(es) == 0
 }
 
 // stage finds what an apply left: a state that may differ from the one it

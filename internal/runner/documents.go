@@ -106,7 +106,7 @@ func (r *Runner) makeArtifacts(ctx context.Context, id core.ID) error {
 	if err != nil {
 		return err
 	}
-	area, err := executor.OpenArea(r.Root, string(id))
+	area, err := executor.KeptArea(r.Root, string(id))
 	if err != nil {
 		return err
 	}
@@ -114,7 +114,7 @@ func (r *Runner) makeArtifacts(ctx context.Context, id core.ID) error {
 	if r.Installer != nil {
 		spec.Providers = r.Installer.For(nil)
 	}
-	if empty(area.ConfigDir()) {
+	if area == nil {
 		// Made again elsewhere, so that a phase that comes meanwhile finds its own.
 		tmp := rn
 		tmp.ID = id + "-documents"
@@ -156,11 +156,7 @@ func (r *Runner) tidy(ctx context.Context, id core.ID) {
 	if over, err := r.Control.Ended(ctx, id); err != nil || !over || r.used(id) {
 		return
 	}
-	area, err := executor.OpenArea(r.Root, string(id))
-	if err == nil {
-		err = area.Remove()
-	}
-	if err != nil {
+	if err := executor.RemoveArea(r.Root, string(id)); err != nil {
 		slog.WarnContext(ctx, "remove area", "run", id, "err", err)
 	}
 }

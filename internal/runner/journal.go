@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"log/slog"
@@ -15,10 +16,12 @@ import (
 	"interlock/internal/seal"
 )
 
-// An agent, or one of several servers, writes each claim down before it begins,
-// and copies the log beside it: after a restart it delivers what the others do
-// not have, also of a run that they have given up. The state is in the run's
-// area. No variable and no token is in the journal.
+// An agent, or one of several servers, notes each claim before it begins, in a
+// file of its own: until when it holds the lease, which the supervisor of the
+// phase's engines reads there, what the claim is, and a copy of its log. After a
+// restart it delivers what the others do not have, also of a run that they have
+// given up. The state is in the run's area. No variable and no token is in the
+// journal.
 
 // supervised is when the supervisor stops an engine whose agent does not: a
 // little after the agent would, and before the server gives the lease up.
@@ -28,16 +31,12 @@ func (r *Runner) claimFile(phase core.ID) string {
 	return filepath.Join(r.Journal, string(phase)+".claim")
 }
 
-func (r *Runner) logFile(phase core.ID) string {
-	return filepath.Join(r.Journal, string(phase)+".log")
-}
-
 // leaseFile is where the supervisor reads until when it may run a phase.
 func (r *Runner) leaseFile(phase core.ID) string {
 	if r.Journal == "" {
 		return ""
 	}
-	return filepath.Join(r.Journal, string(phase)+".lease")
+	return r.claimFile(phase)
 }
 
 func (r *Runner) hold(phase core.ID, since time.Time) {
@@ -60,19 +59,34 @@ func (r *Runner) self() string {
 // nobody would know of it.
 func (r *Runner) keepClaim(j *job) error {
 	p := j.w.Phase
-	r.hold(p.ID, j.w.Since)
 	if r.Journal == "" {
 		return nil
 	}
 	b, err := json.Marshal(run.Lost{Phase: p, RunID: j.w.Run.ID, WorkspaceID: j.w.Workspace.ID, State: j.w.Run.PlanStateID})
 	if err == nil {
-		err = writeSynced(r.claimFile(p.ID), b)
+		err = writeSynced(r.claimFile(p.ID), slices.Concat(seal.LeaseLine(j.w.Since, supervised), b, []byte("\n")))
 	}
 	if err == nil {
-		j.log.spool, err = os.OpenFile(r.logFile(p.ID), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+		j.log.spool, err = os.OpenFile(r.claimFile(p.ID), os.O_APPEND|os.O_WRONLY, 0)
 	}
 	return err
 }
+
+// noted is what the journal has of a claim, and of its log since.
+func (r *Runner) noted(phase core.ID) (l run.Lost, log []byte, err error) {
+	b, err := os.ReadFile(r.claimFile(phase))
+	if err != nil {
+		return l, nil, err
+	}
+	if len(b) > 0 && b[0] == '{' { // of the version before, which had three files
+		log, _ = os.ReadFile(r.oldLog(phase))
+	} else if len(b) >= seal.LeaseSize {
+		b, log, _ = bytes.Cut(b[seal.LeaseSize:], []byte("\n"))
+	}
+	return l, log, json.Unmarshal(b, &l)
+}
+
+func (r *Runner) oldLog(phase core.ID) string { return filepath.Join(r.Journal, string(phase)+".log") }
 
 func writeSynced(file string, b []byte) error {
 	f, err := os.OpenFile(file+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
@@ -93,14 +107,8 @@ func writeSynced(file string, b []byte) error {
 }
 
 func (r *Runner) forget(phase core.ID) {
-	if f := r.leaseFile(phase); f != "" {
-		_ = os.Remove(f)
-	}
-	if r.Journal == "" {
-		return
-	}
-	for _, f := range []string{r.claimFile(phase), r.logFile(phase)} {
-		_ = os.Remove(f)
+	if r.Journal != "" {
+		_ = os.Remove(r.claimFile(phase))
 	}
 }
 
@@ -112,12 +120,12 @@ func (r *Runner) journaled(lost []run.Lost) []run.Lost {
 	}
 	es, _ := os.ReadDir(r.Journal)
 	for _, e := range es {
-		if !strings.HasSuffix(e.Name(), ".claim") {
+		phase, ok := strings.CutSuffix(e.Name(), ".claim")
+		if !ok {
 			continue
 		}
-		var l run.Lost
-		b, err := os.ReadFile(filepath.Join(r.Journal, e.Name()))
-		if err != nil || json.Unmarshal(b, &l) != nil || slices.ContainsFunc(lost, func(x run.Lost) bool { return x.Phase.ID == l.Phase.ID }) {
+		l, _, err := r.noted(core.ID(phase))
+		if err != nil || slices.ContainsFunc(lost, func(x run.Lost) bool { return x.Phase.ID == l.Phase.ID }) {
 			continue
 		}
 		lost = append(lost, l)
@@ -131,10 +139,8 @@ func (r *Runner) replayLog(ctx context.Context, l run.Lost) {
 	if r.Journal == "" {
 		return
 	}
-	b, err := os.ReadFile(r.logFile(l.Phase.ID))
-	var was run.Lost
-	c, cerr := os.ReadFile(r.claimFile(l.Phase.ID))
-	if err != nil || cerr != nil || json.Unmarshal(c, &was) != nil || was.Phase.Epoch != l.Phase.Epoch {
+	was, b, err := r.noted(l.Phase.ID)
+	if err != nil || was.Phase.Epoch != l.Phase.Epoch {
 		return
 	}
 	for at := was.Phase.LogSize; len(b) > 0; {

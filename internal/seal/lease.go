@@ -1,6 +1,9 @@
 package seal
 
 import (
+	"errors"
+	"fmt"
+	"io"
 	"os"
 	"strconv"
 	"time"
@@ -26,22 +29,47 @@ func boot() time.Duration {
 	return time.Duration(ts.Nano())
 }
 
+// LeaseSize is how many bytes a lease takes at the beginning of its file. What
+// follows is its owner's.
+const LeaseSize = 21
+
+// LeaseLine is a lease from the moment since for d: when it ends, in nanoseconds
+// since the machine's start, as a line of LeaseSize bytes.
+func LeaseLine(since time.Time, d time.Duration) []byte {
+	return fmt.Appendf(nil, "%020d\n", boot()-time.Since(since)+d)
+}
+
 // KeepLease lets the runs that name file go on for d from the moment since,
-// and no longer. Each call replaces the last.
+// and no longer. The file is there already; each call replaces its first line.
 func KeepLease(file string, since time.Time, d time.Duration) error {
-	end := boot() - time.Since(since) + d
-	if err := os.WriteFile(file+".new", []byte(strconv.FormatInt(int64(end), 10)), 0o600); err != nil {
+	f, err := os.OpenFile(file, os.O_WRONLY, 0)
+	if err != nil {
 		return err
 	}
-	return os.Rename(file+".new", file)
+	_, err = f.WriteAt(LeaseLine(since, d), 0)
+	return errors.Join(err, f.Close())
+}
+
+// leaseEnd reads when the lease in file ends.
+func leaseEnd(file string) (end time.Duration, ok bool) {
+	f, err := os.Open(file)
+	if err != nil {
+		return 0, false
+	}
+	defer f.Close()
+	line := make([]byte, LeaseSize-1)
+	if _, err := io.ReadFull(f, line); err != nil {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(string(line), 10, 64)
+	return time.Duration(n), err == nil
 }
 
 // leaseOver tells whether the lease in file is over; a file that is not there
 // bounds nothing.
 func leaseOver(file string) bool {
-	b, err := os.ReadFile(file)
-	n, perr := strconv.ParseInt(string(b), 10, 64)
-	return err == nil && perr == nil && boot() > time.Duration(n)
+	end, ok := leaseEnd(file)
+	return ok && boot() > end
 }
 
 // guardLease trips when the lease in file is over. It runs in the supervisor,
@@ -55,10 +83,8 @@ func guardLease(file string, trip chan<- string, stop <-chan struct{}) {
 	defer tick.Stop()
 	end := time.Duration(-1)
 	for {
-		if b, err := os.ReadFile(file); err == nil {
-			if n, err := strconv.ParseInt(string(b), 10, 64); err == nil {
-				end = time.Duration(n)
-			}
+		if now, ok := leaseEnd(file); ok {
+			end = now
 		}
 		if end >= 0 && boot() > end {
 			select {
