@@ -179,6 +179,7 @@ func (b *bench) burst() error {
 		}
 	}
 	var rates []float64
+	var last time.Duration
 	for round := range 4 {
 		for i := range n {
 			if err := b.call("PUT", "/api/v1/environments/bench/"+names[i]+"/variables", map[string]any{"variables": map[string]string{"k": fmt.Sprint(round + 1)}}, nil); err != nil {
@@ -197,10 +198,8 @@ func (b *bench) burst() error {
 		if err := errors.Join(errs...); err != nil {
 			return err
 		}
-		for _, r := range runs {
-			if err := b.await(r, "applied"); err != nil {
-				return err
-			}
+		if err := b.awaitAll(runs, at, &last); err != nil {
+			return err
 		}
 		if round > 0 {
 			rates = append(rates, n/time.Since(at).Minutes())

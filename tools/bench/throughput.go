@@ -150,6 +150,7 @@ func (b *bench) platformRate(pool string) (float64, error) {
 		}
 	}
 	var rates []float64
+	var last time.Duration
 	for round := range loadWarm + loadRounds {
 		for i := range loadSpaces {
 			if err := b.call("PUT", "/api/v1/environments/bench/"+names[i]+"/variables", map[string]any{"variables": map[string]string{"k": fmt.Sprint(round + 1)}}, nil); err != nil {
@@ -168,10 +169,8 @@ func (b *bench) platformRate(pool string) (float64, error) {
 		if err := errors.Join(errs...); err != nil {
 			return 0, err
 		}
-		for _, r := range runs {
-			if err := b.await(r, "applied"); err != nil {
-				return 0, err
-			}
+		if err := b.awaitAll(runs, at, &last); err != nil {
+			return 0, err
 		}
 		if round >= loadWarm {
 			rates = append(rates, loadSpaces/time.Since(at).Minutes())
