@@ -89,6 +89,7 @@ func (r *Runner) init() {
 	if !r.agent {
 		r.Control = local{r.Runs, r.Configs, r.States, r.SSHKey, r.Node}
 	}
+	_ = executor.SpreadAreas(r.Root) // without it a claim says why
 	if r.Journal != "" {
 		_ = os.MkdirAll(r.Journal, 0o700) // a claim that cannot be noted says so
 	}
