@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -41,7 +43,7 @@ func (r *Runner) leaseFile(phase core.ID) string {
 
 func (r *Runner) hold(phase core.ID, since time.Time) {
 	if f := r.leaseFile(phase); f != "" {
-		if err := seal.KeepLease(f, since, supervised); err != nil {
+		if err := seal.KeepLease(f, since, supervised); err != nil && !errors.Is(err, fs.ErrNotExist) { // of a phase that has just ended
 			slog.Warn("note the lease", "phase", phase, "err", err)
 		}
 	}
