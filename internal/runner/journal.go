@@ -114,6 +114,13 @@ func (r *Runner) forget(phase core.ID) {
 	}
 }
 
+// forgetOld removes what the version before kept besides the claim.
+func (r *Runner) forgetOld(phase core.ID) {
+	if r.Journal != "" {
+		_, _ = os.Remove(r.oldLog(phase)), os.Remove(filepath.Join(r.Journal, string(phase)+".lease"))
+	}
+}
+
 // journaled adds to the phases that the server knows to be lost those that it
 // has given up and whose state may still be here.
 func (r *Runner) journaled(lost []run.Lost) []run.Lost {

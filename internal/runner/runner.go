@@ -313,6 +313,7 @@ func (r *Runner) recover(ctx context.Context) {
 				err = errors.Join(err, r.recoverOne(ctx, l))
 				if err == nil {
 					r.forget(l.Phase.ID)
+					r.forgetOld(l.Phase.ID)
 				}
 			}
 		}
