@@ -50,11 +50,14 @@ func (b *reported) part(size int64) ([]byte, error) {
 	}
 	b.read += size
 	b.limit.N = size
-	got, err := io.ReadAll(io.LimitReader(b.br, size))
-	if err != nil || int64(len(got)) != size {
-		return nil, core.Errorf(core.Malformed, "the body ended early: %d of %d bytes", len(got), size)
+	if size == 0 {
+		return nil, nil
 	}
-	return got, nil
+	part := make([]byte, size) // no memory is taken before it is read into
+	if n, err := io.ReadFull(b.br, part); err != nil {
+		return nil, core.Errorf(core.Malformed, "the body ended early: %d of %d bytes", n, size)
+	}
+	return part, nil
 }
 
 // rest reads the part that is the rest of a log.
