@@ -253,6 +253,9 @@ func (c *cell) verify(t *testing.T) {
 	// What was made is in the state, or aside. A worker that was cut off brings it
 	// after the run has ended.
 	killed := c.moment.runs && slices.Contains([]string{killServer, killAgent, loseAgent, stopAgent, stopServer, cutAgent, revoke, killEngine, killSuper, forceCancel, termServer, termAgent, cutOne, diskFull, dbStopped, dbAway}, c.fault)
+	// A force-cancel that was asked for before the engine was started may reach it
+	// after.
+	killed = killed || c.fault == forceCancel && strings.HasSuffix(c.status, " force-canceled")
 	gone := c.missing(s, done)
 	for end := time.Now().Add(15 * time.Second); gone > 0 && !killed && c.fault != loseAgent && time.Now().Before(end); gone = c.missing(s, done) {
 		time.Sleep(50 * time.Millisecond)
