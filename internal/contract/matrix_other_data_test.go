@@ -78,6 +78,7 @@ var matrixOtherRows = []matrixRow{
 	{"GET /api/agent/v1/phases/{phase}/{epoch}/configuration", "capability", "phase=plan", nil},
 	{"GET /api/agent/v1/phases/{phase}/{epoch}/state", "capability", "phase=plan", nil},
 	{"GET /api/agent/v1/phases/{phase}/{epoch}/plan", "capability", "phase=plan", nil},
+	{"POST /api/agent/v1/phases/{phase}/{epoch}/upload/planned", "capability", "phase=plan", attrs{}},
 	{"POST /api/agent/v1/phases/{phase}/{epoch}/upload/plan", "capability", "phase=plan", attrs{}},
 	{"POST /api/agent/v1/phases/{phase}/{epoch}/planned", "capability", "phase=plan", attrs{}},
 	{"POST /api/agent/v1/phases/{phase}/{epoch}/failed", "capability", "phase=plan", attrs{}},
