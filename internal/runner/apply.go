@@ -37,7 +37,7 @@ func (j *job) apply(ctx context.Context) error {
 		j.letWatch(watched)
 	}
 	// The last lines and the state become durable side by side, or together.
-	j.log.End()
+	j.endLog()
 	e := &End{Phase: j.w.Phase.ID, Run: j.w.Run.ID, Epoch: j.w.Phase.Epoch, Before: j.w.Run.PlanStateID, Out: out}
 	if started {
 		err := insist(ctx, j.r.handed, "store state", func() error { return j.r.stage(ctx, e, j.w.Run.ID, res.State, res.Damaged) })
@@ -46,7 +46,7 @@ func (j *job) apply(ctx context.Context) error {
 			return err
 		}
 	}
-	e.Out.Rest = j.log.Rest() // also when the claim is over there is a state to deliver
+	e.Out.Rest = j.restOfLog() // also when the claim is over there is a state to deliver
 	fault.Point("logged", j.w.Phase.ID)
 	believe(&e.Out, len(res.State) > 0)
 	err := j.report(ctx, "report apply", &e.Out.Rest, func() error { return j.r.Control.FinishApply(ctx, e) })

@@ -185,14 +185,43 @@ func (j *job) patiently(f func() error) error {
 	}
 }
 
+// endLog says that nothing more comes. What is left may go with the report if
+// it is on the disk meanwhile; without a journal it is stored at once.
+func (j *job) endLog() {
+	if j.log.End(); j.r.Journal == "" {
+		go func() { _ = j.log.Close() }()
+	}
+}
+
+// restOfLog waits for the log and returns what the report is to bring of it.
+func (j *job) restOfLog() run.LogPiece {
+	if j.r.Journal == "" {
+		_ = j.log.Close()
+		return run.LogPiece{}
+	}
+	return j.log.Rest()
+}
+
 // report insists on reporting the end of the phase, with the rest of its log.
-// When that does not get through they go one after the other: a line that breaks
-// all the time lets less pass at once.
+// When that does not get through the log goes first, in pieces that get smaller:
+// a line that breaks all the time lets less pass at once.
 func (j *job) report(ctx context.Context, what string, rest *run.LogPiece, f func() error) error {
-	again := false
+	again, most := false, maxAppend
 	return insist(ctx, j.r.handed, what, func() error {
-		if again && len(rest.Data) > 0 && j.r.Control.AppendLog(ctx, j.w.Phase.ID, j.w.Phase.Epoch, rest.Start, rest.Data) == nil {
-			rest.Data = nil
+		for again && len(rest.Data) > 0 {
+			piece := rest.Data[:min(len(rest.Data), most)]
+			err := j.r.Control.AppendLog(ctx, j.w.Phase.ID, j.w.Phase.Epoch, rest.Start, piece)
+			if k := core.KindOf(err); k == core.Gone || k == core.Unknown {
+				// The claim is over, or the first report got through and its answer did
+				// not: nobody takes the rest any more.
+				rest.Data = nil
+				break
+			}
+			if err != nil {
+				most = max(len(piece)/2, leastAppend)
+				return err
+			}
+			rest.Start, rest.Data = rest.Start+int64(len(piece)), rest.Data[len(piece):]
 		}
 		again = true
 		return f()

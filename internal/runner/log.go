@@ -25,8 +25,12 @@ const (
 	flood       = 4 << 10
 )
 
-// maxAppend bounds one chunk of a log in bytes.
-const maxAppend = 256 << 10
+// maxAppend bounds one chunk of a log in bytes. Over a line that breaks all the
+// time smaller ones are tried, down to leastAppend.
+const (
+	maxAppend   = 256 << 10
+	leastAppend = 1 << 10
+)
 
 // logSink carries a phase's log to the database. Whatever has arrived while one
 // piece is being stored goes into the next, so that a line is readable as soon
@@ -155,6 +159,7 @@ func (l *logSink) pump() {
 	var last time.Time
 	every := gather
 	waited := false
+	most := maxAppend
 	for {
 		l.gather(every - time.Since(last))
 		l.mu.Lock()
@@ -174,7 +179,7 @@ func (l *logSink) pump() {
 			l.mu.Unlock()
 			return
 		}
-		piece := l.buf[:min(len(l.buf), maxAppend)]
+		piece := l.buf[:min(len(l.buf), most)]
 		at := l.at
 		l.mu.Unlock()
 
@@ -187,9 +192,11 @@ func (l *logSink) pump() {
 			slog.WarnContext(ctx, "store log; trying again", "phase", l.phase, "err", err)
 			time.Sleep(wait)
 			wait = min(2*wait, 2*time.Second)
+			most = max(len(piece)/2, leastAppend)
 			continue
 		}
 		wait = 50 * time.Millisecond
+		most = min(2*most, maxAppend)
 		l.mu.Lock()
 		if err != nil {
 			l.err, l.buf = err, nil

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"interlock/internal/core"
+	"interlock/internal/run"
 )
 
 func TestALogThatIsTooLongSaysSoOnceAndStops(t *testing.T) {
@@ -91,4 +92,66 @@ func TestTheEndOfALogDoesNotWaitForASlowReport(t *testing.T) {
 	if rest := l.Rest(); string(s.log) != "the last line\n" || len(rest.Data) > 0 {
 		t.Errorf("%q is stored and %q left", s.log, rest.Data)
 	}
+}
+
+// narrow is a Control over a line that breaks after so many bytes.
+type narrow struct {
+	stored
+	most, failed int
+}
+
+func (n *narrow) AppendLog(ctx context.Context, p core.ID, e, start int64, data []byte) error {
+	if len(data) > n.most {
+		n.failed++
+		return core.Errorf(core.Unavailable, "cut off")
+	}
+	return n.stored.AppendLog(ctx, p, e, start, data)
+}
+
+// Over a line that breaks all the time a log, and the report that brings the
+// rest of one, get through in smaller pieces.
+func TestALogGetsThroughANarrowLine(t *testing.T) {
+	want := bytes.Repeat([]byte("0123456789"), 800)
+	n := &narrow{most: 1500}
+	l := newLogSink(n, "p", 1, 0)
+	_, _ = l.Write(want)
+	if err := l.Close(); err != nil || !bytes.Equal(n.log, want) || n.failed == 0 {
+		t.Errorf("%d of %d bytes were stored, %d tries failed, %v", len(n.log), len(want), n.failed, err)
+	}
+
+	n = &narrow{most: 1500}
+	j := &job{r: &Runner{Control: n}, w: &run.Work{}}
+	rest, told := run.LogPiece{Data: want}, 0
+	err := j.report(t.Context(), "report", &rest, func() error {
+		if told++; len(rest.Data) > 0 {
+			return core.Errorf(core.Unavailable, "cut off")
+		}
+		return nil
+	})
+	if err != nil || !bytes.Equal(n.log, want) || told != 2 {
+		t.Errorf("%d of %d bytes were stored, it was reported %d times, %v", len(n.log), len(want), told, err)
+	}
+}
+
+// When the answer to a report was lost the phase is over, and nobody takes the
+// log any more: the report is repeated without it.
+func TestAReportWhoseAnswerWasLostIsRepeatedAlone(t *testing.T) {
+	j := &job{r: &Runner{Control: over{}}, w: &run.Work{}}
+	rest, told := run.LogPiece{Data: []byte("the end")}, 0
+	err := j.report(t.Context(), "report", &rest, func() error {
+		if told++; told == 1 {
+			return core.Errorf(core.Unavailable, "cut off")
+		}
+		return nil
+	})
+	if err != nil || told != 2 || len(rest.Data) > 0 {
+		t.Errorf("it was reported %d times, with %q at last, %v", told, rest.Data, err)
+	}
+}
+
+// over is a Control of a phase that is over.
+type over struct{ Control }
+
+func (over) AppendLog(context.Context, core.ID, int64, int64, []byte) error {
+	return core.Errorf(core.Gone, "over")
 }

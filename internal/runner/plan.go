@@ -22,13 +22,13 @@ func (j *job) plan(ctx context.Context) error {
 	if err != nil {
 		return j.failPlan(ctx, fmt.Errorf("read plan file: %w", err), false, false, 0)
 	}
-	j.log.End()
+	j.endLog()
 	e := &PlanEnd{Phase: j.w.Phase.ID, Run: j.w.Run.ID, Epoch: j.w.Phase.Epoch, File: file, Out: run.Planned{
 		HasChanges: res.HasChanges, Additions: int64(res.Adds), Changes: int64(res.Changes), Destructions: int64(res.Destroys), Imports: int64(res.Imports),
 		Engine: spec.Engine.Version, Generated: res.GeneratedConfig != ""}}
 	err = insist(ctx, j.r.handed, "store plan", func() error { return j.r.Control.StorePlan(ctx, e) })
 	fault.Point("staged", j.w.Phase.ID)
-	e.Out.Rest = j.log.Rest()
+	e.Out.Rest = j.restOfLog()
 	fault.Point("logged", j.w.Phase.ID)
 	if err == nil {
 		err = j.report(ctx, "report plan", &e.Out.Rest, func() error { return j.r.Control.FinishPlan(ctx, e) })
