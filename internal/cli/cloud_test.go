@@ -267,7 +267,12 @@ func TestTheQueueIsExplained(t *testing.T) {
 
 		ws := s.workspace(t, "busy")
 		s.me.Do(t, "POST", "/api/v2/workspaces/"+ws+"/actions/lock", map[string]string{"reason": "hands off"}).Want(t, 200)
-		s.typed(t, "", "apply", "-auto-approve", "-lock-timeout=2s").has(t, "manually locked", "Lock timeout exceeded")
+		gaveUp := s.typed(t, "", "apply", "-auto-approve", "-lock-timeout=2s")
+		gaveUp.has(t, "manually locked", "Lock timeout exceeded")
+		if r := s.last(t, "busy"); r.Str("status") != "canceled" { // it would be applied after the unlock
+			t.Logf("the client has left its run %s:\n%s", r.Str("status"), gaveUp.text)
+			s.me.Act(t, r.ID, "cancel", "").Want(t, 202)
+		}
 		s.fails(t, words("state rm terraform_data.first"), "locked")
 		s.fails(t, words("force-unlock -force nonsense"), s.org+"/busy")
 		s.ok(t, []string{"force-unlock", "-force", s.org + "/busy"}, "unlocked")
