@@ -275,7 +275,7 @@ func TestOneWebhookOfTwoLooks(t *testing.T) {
 		})
 		close(h.gate)
 		wait(t, "the webhook is known", func() (string, bool) {
-			id := query(t, s, `SELECT hook_id || hook_fault FROM vcs_repository WHERE hook_claimed_at IS NULL`)
+			id := query(t, s, `SELECT hook_id || hook_fault FROM vcs_repository WHERE hook_until IS NULL`)
 			return fmt.Sprint(id), len(id) == 1 && id[0] == "1"
 		})
 		h.mu.Lock()

@@ -279,10 +279,6 @@ func clip(s string, n int) string {
 	return s[:n] + "…"
 }
 
-// hookTime is how long a look has for setting up the webhook before another one
-// may try: longer than the calls that it takes may last.
-const hookTime = 5 * time.Minute
-
 // hook has the forge tell us of changes, once: a look claims that before it
 // does it, as another one may be under way, here or on another server. One that
 // dies over it may leave a webhook behind that nobody knows; it has the same
@@ -295,11 +291,9 @@ func (s *Service) hook(ctx context.Context, r Repository, o opened) {
 	if err != nil {
 		return
 	}
-	warn := func(err error) { slog.WarnContext(ctx, "set up a webhook", "repository", r.ID, "err", err) }
-	mine, err := s.changed(ctx, `UPDATE vcs_repository SET hook_claimed_at = $2
-		WHERE id = $1 AND hook_id = '' AND hook_fault = '' AND (hook_claimed_at IS NULL OR hook_claimed_at < $3)`, r.ID, s.DB.Now().UTC(), s.DB.Now().UTC().Add(-hookTime))
+	mine, err := s.claim(ctx, `UPDATE vcs_repository SET hook_until = $3 WHERE id = $1 AND hook_id = $2 AND hook_fault = $2 AND (hook_until IS NULL OR hook_until <= $4)`, r.ID, "")
 	if err != nil {
-		warn(err)
+		slog.WarnContext(ctx, "claim a webhook", "repository", r.ID, "err", err)
 	}
 	if !mine {
 		return
@@ -310,28 +304,21 @@ func (s *Service) hook(ctx context.Context, r Repository, o opened) {
 		fault = clip(core.Message(outbound.Reason(herr)), 300)
 	}
 	user, _ := o.forge.User(ctx)
-	if _, err := s.changed(ctx, `UPDATE oauth_token SET username = $2 WHERE id = $1`, r.TokenID, clip(user, 200)); err != nil {
-		warn(err)
-	}
-	kept, err := s.changed(ctx, `UPDATE vcs_repository SET hook_id = $2, hook_fault = $3, hook_claimed_at = NULL WHERE id = $1 AND hook_id = ''`, r.ID, id, fault)
-	if err != nil {
-		warn(err)
-	}
-	if herr == nil && err == nil && !kept { // it was disconnected meanwhile, or another look was faster than this one was slow
-		if err := o.forge.DropHook(ctx, r.Identifier, id); err != nil {
-			warn(err)
-		}
-	}
-}
-
-// changed reports whether a statement changed a row.
-func (s *Service) changed(ctx context.Context, q string, args ...any) (ok bool, err error) {
+	kept := false
 	err = s.DB.Do(ctx, func(ctx context.Context, tx *db.Tx) error {
-		n, err := tx.Exec(ctx, q, args...)
-		ok = n > 0
+		if _, err := tx.Exec(ctx, `UPDATE oauth_token SET username = $2 WHERE id = $1`, r.TokenID, clip(user, 200)); err != nil {
+			return err
+		}
+		n, err := tx.Exec(ctx, `UPDATE vcs_repository SET hook_id = $2, hook_fault = $3, hook_until = NULL WHERE id = $1 AND hook_id = ''`, r.ID, id, fault)
+		kept = n == 1
 		return err
 	})
-	return ok && err == nil, err
+	if err == nil && herr == nil && !kept { // it was disconnected meanwhile, or another look was faster than this one was slow
+		err = o.forge.DropHook(ctx, r.Identifier, id)
+	}
+	if err != nil {
+		slog.WarnContext(ctx, "note a webhook", "repository", r.ID, "err", err)
+	}
 }
 
 // heard looks for comments with commands where the forge does not tell of them.
