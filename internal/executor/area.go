@@ -46,10 +46,15 @@ func OpenArea(root, runID string) (*Area, error) { return openArea(root, runID, 
 // FreshArea is OpenArea without what an earlier try left there.
 func FreshArea(root, runID string) (*Area, error) { return openArea(root, runID, true) }
 
-func openArea(root, runID string, fresh bool) (*Area, error) {
+// areaOf is the area of a run below root, whether it is there or not.
+func areaOf(root, runID string) (*Area, error) {
 	if !safeName(runID) {
 		return nil, core.Errorf(core.Invalid, "run id %q cannot name a directory", runID)
 	}
+	return &Area{dir: filepath.Join(root, runID)}, nil
+}
+
+func openArea(root, runID string, fresh bool) (*Area, error) {
 	root, err := filepath.Abs(root)
 	if err != nil {
 		return nil, err
@@ -61,7 +66,10 @@ func openArea(root, runID string, fresh bool) (*Area, error) {
 	if root, err = filepath.EvalSymlinks(root); err != nil {
 		return nil, fmt.Errorf("make area: %w", err)
 	}
-	a := &Area{dir: filepath.Join(root, runID)}
+	a, err := areaOf(root, runID)
+	if err != nil {
+		return nil, err
+	}
 	if fresh {
 		if err := a.Remove(); err != nil {
 			return nil, fmt.Errorf("make area: %w", err)
@@ -85,10 +93,11 @@ func openArea(root, runID string, fresh bool) (*Area, error) {
 
 // KeptArea opens the area of a run, as its plan has left it; nil if there is none.
 func KeptArea(root, runID string) (*Area, error) {
-	if !safeName(runID) {
-		return nil, core.Errorf(core.Invalid, "run id %q cannot name a directory", runID)
+	a, err := areaOf(root, runID)
+	if err != nil {
+		return nil, err
 	}
-	if es, err := os.ReadDir(filepath.Join(root, runID, "config")); err != nil || len(es) == 0 {
+	if es, err := os.ReadDir(a.ConfigDir()); err != nil || len(es) == 0 {
 		return nil, nil
 	}
 	return OpenArea(root, runID)
@@ -97,10 +106,11 @@ func KeptArea(root, runID string) (*Area, error) {
 // RemoveArea removes the area of a run, if there is one. Nothing of the run may
 // be running any more.
 func RemoveArea(root, runID string) error {
-	if !safeName(runID) {
-		return core.Errorf(core.Invalid, "run id %q cannot name a directory", runID)
+	a, err := areaOf(root, runID)
+	if err != nil {
+		return err
 	}
-	return (&Area{dir: filepath.Join(root, runID)}).Remove()
+	return a.Remove()
 }
 
 // Dir is the area's directory, for the operator's eyes.

@@ -13,9 +13,8 @@ const topDir = 0x00020000
 // SpreadAreas makes the directory of the areas, and has an ext4 file system
 // place each area by itself. Areas come and go all the time, and one without a
 // journal looks through all the inodes that were removed in the last minutes
-// near where a file is to be made: with many areas in one place that takes more
-// of the processor than the engines' own start. Other file systems are asked in
-// vain.
+// near where a file is to be made, which costs the more the more of them lie in one
+// place (decision 92). Other file systems are asked in vain.
 func SpreadAreas(root string) error {
 	if err := os.MkdirAll(root, 0o700); err != nil {
 		return err

@@ -69,8 +69,8 @@ func (b *bench) size(n, reps int) error {
 			return err
 		}
 		if i > 0 { // the first one warms up
-			quickPlan, quickApply = slices.Min(append(plan, p)), slices.Min(append(apply, a))
 			plan, apply, barePlan, bareApply = append(plan, p), append(apply, a), append(barePlan, bp), append(bareApply, ba)
+			quickPlan, quickApply = slices.Min(plan), slices.Min(apply)
 		}
 	}
 	fmt.Printf("  %d resources, median of %d: plan %.0f ms (bare %.0f), apply %.0f ms (bare %.0f)\n", n, reps, ms(median(plan)), ms(median(barePlan)), ms(median(apply)), ms(median(bareApply)))
