@@ -179,10 +179,9 @@ type ApplySpec struct {
 	Plan  []byte // the confirmed plan; nil means the area's own
 	State []byte // written only if the area holds no state, as on another machine than the plan's
 
-	// OnState, if set, is given the state file whenever it has changed and is
-	// whole, at most once per StateEvery (0 means 10 s).
-	OnState    func([]byte)
-	StateEvery time.Duration
+	// OnState, if set, is given the state file, open at its beginning, soon after
+	// each change. The engine may be writing it: what is read may be a part.
+	OnState func(*os.File)
 }
 
 // ApplyResult is what an apply came to. It is filled in on failure as well.

@@ -3,13 +3,11 @@ package executor
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
-	"time"
 
 	"interlock/internal/core"
 )
@@ -53,44 +51,4 @@ func takeGenerated(a *Area) (string, error) {
 		return "", nil
 	}
 	return string(b), err
-}
-
-// watchState reports the state file while an apply runs. The engine writes it
-// in place, so a file that is not whole is looked at again later.
-func watchState(root *os.Root, s *ApplySpec) (stop func()) {
-	if s.OnState == nil {
-		return func() {}
-	}
-	every := s.StateEvery
-	if every <= 0 {
-		every = 10 * time.Second
-	}
-	name := statePath(&s.Spec)
-	quit, ended := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(ended)
-		last, _ := root.Stat(name)
-		next := every
-		for {
-			select {
-			case <-quit:
-				return
-			case <-time.After(next):
-			}
-			next = every
-			now, err := root.Stat(name)
-			if err != nil || last != nil && now.ModTime().Equal(last.ModTime()) && now.Size() == last.Size() {
-				continue
-			}
-			began := time.Now()
-			if b, err := readRun(root, name); err == nil && json.Valid(b) {
-				last = now
-				s.OnState(b)
-			}
-			// A large state costs time that the engine could use: at most a
-			// thirtieth of it is taken.
-			next = max(every, 30*time.Since(began))
-		}
-	}()
-	return func() { close(quit); <-ended }
 }

@@ -128,7 +128,9 @@ func (j *job) runApply(ctx context.Context) (res executor.ApplyResult, started b
 	if j.r.free() < minFree/2 {
 		return res, false, failure{"no-space", core.Errorf(core.NoSpace, "The disk of this apply's worker is full: nothing was applied, since its state could not have been written. Free space there and queue the run again.")}
 	}
-	res, err = j.r.Exec.Apply(ctx, executor.ApplySpec{Spec: spec, Plan: plan, State: raw, OnState: keepState(area), StateEvery: keepEvery})
+	kept := keeper{area: area}
+	defer kept.close()
+	res, err = j.r.Exec.Apply(ctx, executor.ApplySpec{Spec: spec, Plan: plan, State: raw, OnState: kept.keep})
 	return res, true, err
 }
 
