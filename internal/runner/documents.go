@@ -10,6 +10,7 @@ import (
 
 	"interlock/internal/core"
 	"interlock/internal/executor"
+	"interlock/internal/fault"
 	"interlock/internal/run"
 )
 
@@ -199,16 +200,20 @@ func (r *Runner) sweep(ctx context.Context) {
 // expired ends what a lost worker left. Its plan is made again; its apply is
 // not, and nobody can say what became of it.
 func (r *Runner) expired(ctx context.Context) error {
+	r.beginning.Lock()
+	defer r.beginning.Unlock()
+	used := r.inUse() // before the look: what ends after it has reported
 	lost, err := r.Runs.Expired(ctx)
 	for _, l := range lost {
 		switch {
 		case l.Phase.Node != r.Node:
 			err = stale(r.Runs.Expire(ctx, l))
-		case r.working(l.Phase.ID), r.used(l.RunID):
+		case used[l.RunID] > 0, r.used(l.RunID):
 			// Its job fences itself and reports.
 		default:
 			// A claim whose commit we were not told of, or a report that we could
 			// not make.
+			fault.Point("lost", l.Phase.ID)
 			err = r.recoverOne(ctx, l)
 		}
 		if err != nil {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"sync"
@@ -55,6 +56,11 @@ type Runner struct {
 	Grace time.Duration // how long phases may finish when Run is told to end
 	// CancelGrace is how long an engine may take to stop when asked.
 	CancelGrace time.Duration
+
+	// beginning is held while a claim becomes a job, and while claims of this
+	// node that have not become one are ended: what is begun is not ended, and
+	// what is ended is not begun.
+	beginning sync.Mutex
 
 	mu     sync.Mutex
 	active map[core.ID]*job // by phase
@@ -168,23 +174,31 @@ func (r *Runner) claimAll(ctx context.Context) {
 		if w == nil {
 			return
 		}
-		if !r.agent && time.Since(asked) > renewEvery {
-			// The answer took so long that the claim may be over.
-			asked = time.Now()
-			if sig, err := r.Control.Renew(ctx, w.Phase.ID, w.Phase.Epoch); err != nil || sig.Over {
-				continue // the sweep deals with it
-			}
+		if j := r.begin(ctx, w, asked); j != nil {
+			r.taken++
+			r.wg.Go(func() {
+				defer r.done(j)
+				j.work()
+			})
 		}
-		if w.Since.IsZero() {
-			w.Since = asked
-		}
-		r.taken++
-		j := r.newJob(w)
-		r.wg.Go(func() {
-			defer r.done(j)
-			j.work()
-		})
 	}
+}
+
+// begin makes a job of what was claimed, or nothing if the claim is over: its
+// answer may have taken so long that the sweep is dealing with it.
+func (r *Runner) begin(ctx context.Context, w *run.Work, asked time.Time) *job {
+	r.beginning.Lock()
+	defer r.beginning.Unlock()
+	if !r.agent && time.Since(asked) > renewEvery {
+		asked = time.Now()
+		if sig, err := r.Control.Renew(ctx, w.Phase.ID, w.Phase.Epoch); err != nil || sig.Over {
+			return nil // the sweep deals with it
+		}
+	}
+	if w.Since.IsZero() {
+		w.Since = asked
+	}
+	return r.newJob(w)
 }
 
 // minFree is what the disk of the areas must have left before a phase is
@@ -213,13 +227,6 @@ func (r *Runner) roomy(ctx context.Context) bool {
 		}
 	}
 	return !r.full
-}
-
-// working tells whether a phase is being worked off here.
-func (r *Runner) working(phase core.ID) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.active[phase] != nil
 }
 
 // room tells whether another phase may be claimed. A slot is an engine's: while
@@ -294,6 +301,13 @@ func (r *Runner) leave(id core.ID) {
 	if r.areas[id]--; r.areas[id] <= 0 {
 		delete(r.areas, id)
 	}
+}
+
+// inUse is all runs whose areas are used now.
+func (r *Runner) inUse() map[core.ID]int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.areas)
 }
 
 func (r *Runner) used(id core.ID) bool {
