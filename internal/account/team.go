@@ -290,8 +290,12 @@ func (s *Service) DeleteTeam(ctx context.Context, id core.ID) error {
 		if _, err := tx.Exec(ctx, `DELETE FROM api_token WHERE kind = 'team' AND owner_id = $1`, id); err != nil {
 			return err
 		}
-		if _, err = tx.Exec(ctx, `DELETE FROM team WHERE id = $1`, id); err != nil {
+		n, err := tx.Exec(ctx, `DELETE FROM team WHERE id = $1`, id)
+		if err != nil {
 			return err
+		}
+		if n == 0 { // somebody else was quicker
+			return authz.ErrHidden()
 		}
 		return t.note(ctx, tx, "destroy")
 	})

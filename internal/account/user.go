@@ -205,11 +205,20 @@ func (s *Service) EnsureAdmin(ctx context.Context, n NewUser, token string) erro
 		if token == "" {
 			return nil
 		}
+		// One that was set before, or for another account, is good no longer.
+		hash := s.Box.HashToken(token)
+		if gone, err := tx.Exec(ctx, `DELETE FROM api_token WHERE kind = 'user' AND description = 'INTERLOCK_ADMIN_TOKEN' AND (hash <> $1 OR owner_id <> $2)`, hash, u.ID); err != nil {
+			return err
+		} else if gone > 0 {
+			if err := audit.Add(ctx, tx, "", "authentication_token", u.ID, "destroy", map[string]any{"kind": core.UserKind, "by": "INTERLOCK_ADMIN_TOKEN"}); err != nil {
+				return err
+			}
+		}
 		id := core.NewID("at")
 		n, err := tx.Exec(ctx, `
 			INSERT INTO api_token (id, hash, kind, owner_id, description, created_at)
 			VALUES ($1, $2, 'user', $3, 'INTERLOCK_ADMIN_TOKEN', $4) ON CONFLICT (hash) DO NOTHING`,
-			id, s.Box.HashToken(token), u.ID, tx.Now())
+			id, hash, u.ID, tx.Now())
 		if err != nil || n == 0 {
 			return err
 		}

@@ -146,7 +146,7 @@ func settings() []setting {
 			return nil
 		}},
 		{"database", "", "sqlite:FILE or postgres://… (default: sqlite:DATA_DIR/interlock.db)", func(c *Config, v string) error {
-			if v != "" && !strings.HasPrefix(v, "sqlite:") && !strings.HasPrefix(v, "postgres://") && !strings.HasPrefix(v, "postgresql://") {
+			if v != "" && (!strings.HasPrefix(v, "sqlite:") || v == "sqlite:") && !strings.HasPrefix(v, "postgres://") && !strings.HasPrefix(v, "postgresql://") {
 				return errors.New("allowed: sqlite:FILE or postgres://USER@HOST/DATABASE")
 			}
 			c.Database = v

@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"io"
+	"log/slog"
 	"net/http"
 	"strconv"
 	"time"
@@ -67,7 +68,7 @@ func (m *metrics) observe(route string, status int, d time.Duration) {
 
 // Routes mounts the metrics.
 func (m *metrics) Routes(rt *web.Router) {
-	h := promhttp.HandlerFor(m.reg, promhttp.HandlerOpts{})
+	h := promhttp.HandlerFor(m.reg, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError})
 	rt.Raw("GET /metrics", h.ServeHTTP)
 }
 
@@ -78,10 +79,18 @@ func runsDesc() *prometheus.Desc {
 	return prometheus.NewDesc("interlock_runs", "Runs that have not ended, by status.", []string{"status"}, nil)
 }
 
-// Describe implements prometheus.Collector.
-func (runStats) Describe(c chan<- *prometheus.Desc) { c <- runsDesc() }
+func databaseDesc() *prometheus.Desc {
+	return prometheus.NewDesc("interlock_database_up", "1 if the database answers.", nil, nil)
+}
 
-// Collect implements prometheus.Collector.
+// Describe implements prometheus.Collector.
+func (runStats) Describe(c chan<- *prometheus.Desc) {
+	c <- runsDesc()
+	c <- databaseDesc()
+}
+
+// Collect implements prometheus.Collector. What is known without the database
+// is told without it: that is when people look.
 func (s runStats) Collect(c chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
@@ -97,7 +106,10 @@ func (s runStats) Collect(c chan<- prometheus.Metric) {
 		}
 		return err
 	})
+	up := 1.0
 	if err != nil {
-		c <- prometheus.NewInvalidMetric(runsDesc(), err)
+		up = 0
+		slog.Warn("count the runs for the metrics", "err", err)
 	}
+	c <- prometheus.MustNewConstMetric(databaseDesc(), prometheus.GaugeValue, up)
 }

@@ -4,6 +4,7 @@
 package authz
 
 import (
+	"cmp"
 	"context"
 
 	"interlock/internal/core"
@@ -82,6 +83,37 @@ func Workspace(ctx context.Context, tx *db.Tx, workspace core.ID, want core.Righ
 		return err
 	}
 	return verdict(have, want, core.ReadWorkspace)
+}
+
+// Still is for the one whom an address was made for that is good without a
+// token, see web.Asked: it fails, as if there were nothing, if they may not do
+// any more what they could when they asked, or their token is gone. Whoever
+// else holds such an address holds it for as long as it lasts.
+func Still(ctx context.Context, tx *db.Tx, workspace core.ID, want core.Right) error {
+	s := Subject(ctx)
+	if s.Kind != core.UserKind && s.Kind != core.TeamKind && s.Kind != core.OrgKind {
+		return nil
+	}
+	for _, look := range []struct {
+		sql string
+		id  core.ID
+		on  bool
+	}{
+		{`SELECT count(*) FROM api_token WHERE id = $1`, s.TokenID, s.TokenID != ""},
+		{`SELECT count(*) FROM app_user WHERE id = $1 AND suspended = false`, s.ID, s.Kind == core.UserKind},
+	} {
+		if !look.on {
+			continue
+		}
+		if n, err := db.One(ctx, tx, db.Int, look.sql, look.id); err != nil || n == 0 {
+			return cmp.Or(err, ErrHidden())
+		}
+	}
+	have, _, err := WorkspaceRights(ctx, tx, workspace)
+	if k := core.KindOf(err); k == core.Denied || k == core.Unknown || err == nil && !have.Has(want) {
+		return ErrHidden()
+	}
+	return err
 }
 
 // Project is Workspace for a project.

@@ -8,7 +8,9 @@ import (
 	"strings"
 	"time"
 
+	"interlock/internal/authz"
 	"interlock/internal/core"
+	"interlock/internal/db"
 	"interlock/internal/jsonapi"
 	"interlock/internal/web"
 )
@@ -160,6 +162,9 @@ func (s *Service) v2Act(f func(context.Context, core.ID) error, code int) func(h
 func (s *Service) upload(w http.ResponseWriter, r *http.Request) {
 	id := core.ID(r.PathValue("config"))
 	err := s.Signer.Check("PUT", "configuration/"+string(id), r.PathValue("capability"))
+	if err == nil {
+		err = s.stillMay(r.Context(), id)
+	}
 	limit := archiveLimits().Compressed
 	if err == nil && r.ContentLength > limit {
 		// Not read at all, so that a client that asks first can save the trip.
@@ -173,6 +178,23 @@ func (s *Service) upload(w http.ResponseWriter, r *http.Request) {
 		err = core.Wrap(err, core.Invalid, core.Message(err))
 	}
 	web.Answer2017(w, r, err)
+}
+
+// stillMay refuses the upload of a version whose creator may queue plans no
+// more: the upload may queue one, in that one's name. A disabled organization
+// is shut to everybody and takes nothing from this one: the run waits.
+func (s *Service) stillMay(ctx context.Context, id core.ID) error {
+	return s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
+		v, err := Load(ctx, tx, id)
+		if err != nil || !v.CreatedBy.Is("user") {
+			return err
+		}
+		shut, err := db.One(ctx, tx, db.Int, `SELECT count(*) FROM workspace w JOIN organization o ON o.id = w.org_id WHERE w.id = $1 AND o.disabled`, v.WorkspaceID)
+		if err != nil || shut > 0 {
+			return err
+		}
+		return authz.Still(authz.With(ctx, core.Subject{Kind: core.UserKind, ID: v.CreatedBy}), tx, v.WorkspaceID, core.QueuePlan)
+	})
 }
 
 // Serve sends the archive of an uploaded version that the caller may read; an

@@ -205,7 +205,7 @@ var matrixPageRows = []matrixRow{
 	{"POST /app/{org}/{workspace}/run-triggers/modules", "ws.settings", "workspace=name", url.Values{"module": {"none"}}},
 	{"POST /app/{org}/{workspace}/run-triggers/modules/delete", "ws.settings", "workspace=name only=none", nil},
 	{"GET /app/{org}/{workspace}/engine", "ws.runs", "workspace=name", nil},
-	{"POST /app/{org}/{workspace}/engine/try", "ws.plan", "workspace=name", url.Values{"version": {"no version"}}},
+	{"POST /app/{org}/{workspace}/engine/try", "ws.plan", "workspace=name", url.Values{"version": {"99.9.9"}}},
 	{"POST /app/{org}/{workspace}/engine/use", "ws.settings", "workspace=name", url.Values{"version": {"no version"}}},
 	{"GET /app/organizations/{org}/engine", "org.see", "", nil},
 	{"POST /app/organizations/{org}/engine", "org.update", "", url.Values{"engine": {"pulumi"}}},

@@ -175,8 +175,19 @@ func (o Opt[T]) Apply(dst *T) {
 }
 
 // Rels holds the relationships of a request by name.
-type Rels map[string]struct {
+type Rels map[string]related
+
+// related is what a relationship of a request points to.
+type related struct {
 	Data json.RawMessage `json:"data"`
+}
+
+// identifies tells whether it has the form of one identifier or of a list of
+// them. New resources that come along have none yet.
+func (r related) identifies() bool {
+	var one *Ref
+	var many []Ref
+	return len(r.Data) == 0 || json.Unmarshal(r.Data, &one) == nil || json.Unmarshal(r.Data, &many) == nil
 }
 
 // ID returns the id of a to-one relationship, or nothing.
@@ -238,6 +249,11 @@ func Decode(r io.Reader, typ string, attrs any) (Rels, error) {
 	}
 	if in.Data.Type != "" && in.Data.Type != typ {
 		return nil, core.Errorf(core.Invalid, "type is %q, want %q", in.Data.Type, typ).InField("type")
+	}
+	for name, rel := range in.Data.Relationships {
+		if !rel.identifies() {
+			return nil, core.Errorf(core.Invalid, "must be an identifier or a list of them").InField(name)
+		}
 	}
 	if len(in.Data.Attributes) == 0 {
 		return in.Data.Relationships, nil

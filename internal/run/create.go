@@ -225,6 +225,9 @@ func (s *Service) createIn(ctx context.Context, tx *db.Tx, ws core.ID, n New) (r
 		if !r.PlanOnly {
 			return r, core.Errorf(core.Invalid, "can be chosen for plan-only runs only").InField("terraform-version")
 		}
+		if err := workspace.ValidEngine(r.Engine, n.EngineVersion); err != nil {
+			return r, err
+		}
 		if err := workspace.Choosable(ctx, tx, w.OrgID, r.Engine, n.EngineVersion); err != nil {
 			return r, err
 		}

@@ -69,7 +69,7 @@ func confirmable(v View) error {
 	case !r.HasChanges && !r.AllowEmptyApply:
 		return core.Errorf(core.Conflict, "the plan has no changes to apply")
 	case v.Plan.Generated:
-		return core.Errorf(core.Conflict, "the plan contains generated configuration; add that to the configuration and plan again")
+		return core.Errorf(core.Conflict, "%s", strings.TrimSuffix(generatedText, "."))
 	case v.stateMoved != "":
 		return core.Errorf(core.Conflict, "%s Discard this run and queue a new one", v.stateMoved)
 	case blocked(v.Obstacles, false) != nil:
@@ -107,10 +107,18 @@ func (s *Service) afterPlan(ctx context.Context, tx *db.Tx, r *Run) error {
 }
 
 // autoApplies is the auto-apply rule: the run asks for it, and whoever created
-// it may (still) apply runs. An empty apply that was asked for needs nobody.
+// it may (still) apply runs. An empty apply that was asked for needs nobody to
+// confirm it. What was imported by generated configuration would be in the
+// state and not in the configuration, and the next run would destroy it.
 func (s *Service) autoApplies(ctx context.Context, tx *db.Tx, r Run) (bool, error) {
 	if !r.AutoApply && (r.HasChanges || !r.AllowEmptyApply) {
 		return false, nil
+	}
+	if r.AllowConfigGen {
+		n, err := db.One(ctx, tx, db.Int, `SELECT count(*) FROM phase WHERE run_id = $1 AND kind = 'plan' AND generated = true`, r.ID)
+		if err != nil || n > 0 {
+			return false, err
+		}
 	}
 	if r.fromVCS() {
 		return true, nil

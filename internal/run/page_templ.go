@@ -726,7 +726,7 @@ func waitTone(w Wait) string {
 	switch w.Reason {
 	case WaitConfirmation, WaitLocked, WaitSaved:
 		return "ask"
-	case WaitStateMoved:
+	case WaitStateMoved, WaitGenerated:
 		return "bad"
 	}
 	return "wait"

@@ -149,6 +149,10 @@ func (s *Service) FinishApply(ctx context.Context, phase core.ID, epoch int64, o
 			}
 		}
 		if out.Broken != nil {
+			if o == Succeeded && out.State == nil {
+				o = Failed
+				why = Failure{"state-quarantined", "The engine said that it succeeded, but what it left cannot be this workspace's state." + why.Text}
+			}
 			if _, err = state.Quarantine(ctx, tx, w.ID, *out.Broken, r.ID); err != nil {
 				return err
 			}

@@ -212,16 +212,27 @@ func (s *Service) servePlanDocument(w http.ResponseWriter, r *http.Request) {
 			return nil, err
 		}
 		var p Phase
-		err := s.DB.View(r.Context(), func(ctx context.Context, tx *db.Tx) (err error) {
-			p, err = loadPhase(ctx, tx, id)
-			return err
+		asked := web.Asked(r.Context(), r.PathValue("capability"))
+		err := s.DB.View(asked, func(ctx context.Context, tx *db.Tx) (err error) {
+			if p, err = loadPhase(ctx, tx, id); err != nil {
+				return err
+			}
+			w, err := db.One(ctx, tx, db.ID, `SELECT workspace_id FROM run WHERE id = $1`, p.RunID)
+			if err != nil {
+				return err
+			}
+			want := core.ReadRuns
+			if form == "json" {
+				want = core.ReadPlanJSON
+			}
+			return authz.Still(ctx, tx, w, want)
 		})
 		if err != nil {
 			return nil, err
 		}
 		if form == "json" {
 			// The one form with what is sensitive in clear.
-			if err := s.readingPlan(web.Asked(r.Context(), r.PathValue("capability")), p); err != nil {
+			if err := s.readingPlan(asked, p); err != nil {
 				return nil, err
 			}
 		}

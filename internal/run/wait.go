@@ -3,6 +3,7 @@ package run
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"interlock/internal/core"
@@ -29,11 +30,14 @@ const (
 	WaitConfirmation = "needs-confirmation"
 	WaitStateMoved   = "state-moved"
 	WaitSaved        = "plan-saved"
+	WaitGenerated    = "generated-configuration"
 	WaitStopping     = "stopping"
 	WaitStarting     = "starting"
 	WaitNoAgent      = "no-agent"   // no agent of the pool is connected
 	WaitAgentBusy    = "agent-busy" // those that are have other work
 )
+
+const generatedText = "The plan contains configuration that the engine generated, so it cannot be applied: add that to the configuration, discard this run and queue a new one."
 
 // words are what tells one wait from another.
 func (w Wait) words() string {
@@ -141,11 +145,17 @@ func (q queue) explain(v View) *Wait {
 		if v.stateMoved != "" {
 			return &Wait{Reason: WaitStateMoved, Text: v.stateMoved + " The plan cannot be applied: discard this run and queue a new one.", Who: "anyone who may apply runs here"}
 		}
+		if v.Plan.Generated {
+			return &Wait{Reason: WaitGenerated, Text: generatedText, Who: "anyone who may apply runs here"}
+		}
 		if w := gateWait(v); w != nil {
 			return w
 		}
 		return &Wait{Reason: WaitConfirmation, Text: "Waiting for someone to confirm or discard the plan.", Who: "anyone who may apply runs here"}
 	case core.PlannedAndSaved:
+		if v.Plan.Generated {
+			return &Wait{Reason: WaitGenerated, Text: generatedText, Who: "anyone who may apply runs here"}
+		}
 		if w := gateWait(v); w != nil && !v.Workspace.Lock.Held() {
 			return w
 		}
@@ -169,7 +179,7 @@ func (q queue) explainPending(v View) *Wait {
 		out.Reason, out.Who = WaitLocked, "the holder of the lock, or an administrator of the workspace"
 		out.Text = fmt.Sprintf("The workspace is locked by %s.", w.Lock)
 		if w.Lock.Reason != "" {
-			out.Text = fmt.Sprintf("The workspace is locked by %s: %s", w.Lock, w.Lock.Reason)
+			out.Text = fmt.Sprintf("The workspace is locked by %s: %s.", w.Lock, strings.TrimRight(w.Lock.Reason, " ."))
 		}
 		if out.Position > 0 {
 			out.Text += fmt.Sprintf(" %s before this one.", plural(out.Position, "run is", "runs are"))

@@ -121,7 +121,13 @@ func (l local) Stage(ctx context.Context, e *End) error {
 	if len(e.Whole) > 0 {
 		st, err := l.states.StageIfNew(ctx, e.Whole, e.Before)
 		if core.KindOf(err) == core.Invalid {
-			e.Damaged = e.Whole
+			e.Damaged = nil
+			b, err := l.states.StageBroken(ctx, e.Whole)
+			if err != nil {
+				return err
+			}
+			e.Out.Broken = &b
+			note = " The state that the engine left cannot be read (" + core.Message(err) + "); it is kept under errored-state."
 		} else if err != nil {
 			return err
 		} else if e.Out.State = st; e.Kept && st != nil {

@@ -164,9 +164,12 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request, object string, p
 			return err
 		}
 		var v Version
-		err := s.DB.View(r.Context(), func(ctx context.Context, tx *db.Tx) (err error) {
-			v, err = Load(ctx, tx, id)
-			return err
+		asked := web.Asked(r.Context(), r.PathValue("capability"))
+		err := s.DB.View(asked, func(ctx context.Context, tx *db.Tx) (err error) {
+			if v, err = Load(ctx, tx, id); err != nil {
+				return err
+			}
+			return authz.Still(ctx, tx, v.WorkspaceID, core.ReadState)
 		})
 		if err != nil {
 			return err
@@ -174,7 +177,7 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request, object string, p
 		if pick(v) == "" || v.Backing != "" {
 			return authz.ErrHidden()
 		}
-		if err := s.reading(web.Asked(r.Context(), r.PathValue("capability")), v, stateRead, ""); err != nil {
+		if err := s.reading(asked, v, stateRead, ""); err != nil {
 			return err
 		}
 		return s.send(r.Context(), w, pick(v))

@@ -280,6 +280,12 @@ func (s *Service) finalize(w http.ResponseWriter, r *http.Request, id core.ID) e
 		if v.Status != Pending {
 			return core.Errorf(core.Conflict, "this state version is %s already", v.Status)
 		}
+		if v.CreatedBy.Is("user") && v.RunID == "" {
+			by := authz.With(ctx, core.Subject{Kind: core.UserKind, ID: v.CreatedBy})
+			if err := authz.Still(by, tx, v.WorkspaceID, core.WriteState); err != nil {
+				return err
+			}
+		}
 		in := createInput{Serial: &v.Serial, MD5: v.MD5, Lineage: v.Lineage, Force: v.Size < 0}
 		if err := in.matches(&st); err != nil {
 			return err

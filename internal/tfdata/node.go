@@ -12,7 +12,7 @@ import (
 
 // maxDepth is far beyond what an engine writes; it bounds recursion and the
 // number of times that a byte is looked at.
-const maxDepth = 256
+const maxDepth = 1024
 
 // node is a JSON value that is taken apart one level at a time, only where
 // somebody looks. What nobody changed is written back byte for byte. A nil

@@ -98,6 +98,10 @@ func encryptedState(doc *node) (State, error) {
 	return s, nil
 }
 
+// maxSerial is the largest number that every reader of JSON takes for what it
+// is. A state beyond could not be followed by another.
+const maxSerial = 1<<53 - 1
+
 func serial(doc *node, required bool) (int64, error) {
 	n := doc.get("serial")
 	if n.isNull() {
@@ -107,8 +111,8 @@ func serial(doc *node, required bool) (int64, error) {
 		return 0, nil
 	}
 	i, ok := n.int64()
-	if !ok || i < 0 {
-		return 0, core.Errorf(core.Invalid, "the serial of the state must be a whole number from 0 to 9223372036854775807")
+	if !ok || i < 0 || i > maxSerial {
+		return 0, core.Errorf(core.Invalid, "the serial of the state must be a whole number from 0 to %d", int64(maxSerial))
 	}
 	return i, nil
 }

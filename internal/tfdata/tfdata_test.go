@@ -149,8 +149,8 @@ func TestStatesThatNoEngineReadsAreRefused(t *testing.T) {
 		`{"version":4,"serial":1,"lineage":"l","resources":[{}]}`:                 "without a proper mode",
 		`{"version":3,"serial":1,"modules":[{"resources":{"x":{"primary":{}}}}]}`: "key is not an address",
 		`{"encrypted_data":{}}`:                                                   "encrypted data of the state is not a string",
-		strings.Repeat(`{"a":`, 300) + `1` + strings.Repeat(`}`, 300):             "nested more than 256 levels",
-		strings.Repeat(`[`, 1<<20):                                                "nested more than 256 levels",
+		strings.Repeat(`{"a":`, 1200) + `1` + strings.Repeat(`}`, 1200):           "nested more than 1024 levels",
+		strings.Repeat(`[`, 1<<20):                                                "nested more than 1024 levels",
 	} {
 		_, err := ParseState([]byte(in))
 		if core.KindOf(err) != core.Invalid || !strings.Contains(fmt.Sprint(err), want) {

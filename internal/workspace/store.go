@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"interlock/internal/authz"
 	"interlock/internal/core"
 	"interlock/internal/db"
 )
@@ -117,8 +118,12 @@ func count(ctx context.Context, tx *db.Tx, org core.ID, by int64) error {
 
 // drop deletes a workspace after which everything has been cleaned up.
 func drop(ctx context.Context, tx *db.Tx, w Workspace) error {
-	if _, err := tx.Exec(ctx, `DELETE FROM workspace WHERE id = $1`, w.ID); err != nil {
+	n, err := tx.Exec(ctx, `DELETE FROM workspace WHERE id = $1`, w.ID)
+	if err != nil {
 		return err
+	}
+	if n == 0 { // somebody else was quicker
+		return authz.ErrHidden()
 	}
 	return count(ctx, tx, w.OrgID, -1)
 }
