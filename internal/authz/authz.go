@@ -94,23 +94,13 @@ func Still(ctx context.Context, tx *db.Tx, workspace core.ID, want core.Right) e
 	if s.Kind != core.UserKind && s.Kind != core.TeamKind && s.Kind != core.OrgKind {
 		return nil
 	}
-	for _, look := range []struct {
-		sql string
-		id  core.ID
-		on  bool
-	}{
-		{`SELECT count(*) FROM api_token WHERE id = $1`, s.TokenID, s.TokenID != ""},
-		{`SELECT count(*) FROM app_user WHERE id = $1 AND suspended = false`, s.ID, s.Kind == core.UserKind},
-	} {
-		if !look.on {
-			continue
-		}
-		if n, err := db.One(ctx, tx, db.Int, look.sql, look.id); err != nil || n == 0 {
-			return cmp.Or(err, ErrHidden())
-		}
+	good, err := db.One(ctx, tx, db.Int, `SELECT CASE WHEN ($1 = '' OR EXISTS (SELECT 1 FROM api_token WHERE id = $1))
+		AND ($2 <> 'user' OR EXISTS (SELECT 1 FROM app_user WHERE id = $3 AND suspended = false)) THEN 1 ELSE 0 END`, s.TokenID, s.Kind, s.ID)
+	if err != nil || good == 0 {
+		return cmp.Or(err, ErrHidden())
 	}
 	have, _, err := WorkspaceRights(ctx, tx, workspace)
-	if k := core.KindOf(err); k == core.Denied || k == core.Unknown || err == nil && !have.Has(want) {
+	if err == nil && !have.Has(want) {
 		return ErrHidden()
 	}
 	return err

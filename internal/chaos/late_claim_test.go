@@ -48,8 +48,13 @@ func TestALateClaimIsBegunOrEnded(t *testing.T) {
 				}
 				held("claimed", 10*time.Second)
 				held("lost", 20*time.Second) // the lease is over, which somebody is about to deal with
+				in.arm("prepared", phase)
 				in.free("claimed", phase)
-				time.Sleep(time.Second) // in which an engine would be at work
+				time.Sleep(time.Second) // in which its job would begin
+				if in.hit("prepared", phase) != 0 {
+					t.Error("it is begun while it is ended")
+				}
+				in.free("prepared", phase)
 				in.free("lost", phase)
 				if kind == "plan" {
 					s.wait(t, run, 30*time.Second, "planned")

@@ -166,9 +166,10 @@ func (s *Service) Store(ctx context.Context, id core.ID, archive io.Reader) erro
 }
 
 // UploadURL is the address that takes the archive; whoever holds it may upload
-// within the hour, and again for as long as nothing has used the upload.
-func (s *Service) UploadURL(v Version) string {
-	return s.Signer.Base + "/upload/configurations/" + string(v.ID) + "/" + s.Signer.Path("PUT", "configuration/"+string(v.ID), uploadTTL)
+// within the hour, and again for as long as nothing has used the upload and the
+// subject of ctx may queue plans.
+func (s *Service) UploadURL(ctx context.Context, v Version) string {
+	return s.Signer.Base + "/upload/configurations/" + string(v.ID) + "/" + s.Signer.PathFor(ctx, "PUT", "configuration/"+string(v.ID), uploadTTL)
 }
 
 // receive takes the archive of version id from body. What is not a sound

@@ -144,7 +144,7 @@ func (s *Service) v1Create(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return map[string]any{"version": v.Number, "upload_path": s.UploadURL(v), "token": token}, nil
+	return map[string]any{"version": v.Number, "upload_path": s.UploadURL(r.Context(), v), "token": token}, nil
 }
 
 // tfVars reads the list of variables that push sends; whole says that it was

@@ -47,9 +47,9 @@ type attributes struct {
 
 // Resource is the document of a configuration version without its upload
 // address, for those that include it.
-func (s *Service) Resource(v Version) jsonapi.Resource { return s.resource(v, false) }
+func (s *Service) Resource(v Version) jsonapi.Resource { return s.resource(v, "") }
 
-func (s *Service) resource(v Version, upload bool) jsonapi.Resource {
+func (s *Service) resource(v Version, upload string) jsonapi.Resource {
 	a := attributes{AutoQueueRuns: v.AutoQueueRuns, Source: v.Source, Speculative: v.Speculative, Provisional: v.Provisional, Status: v.Status,
 		StatusTimestamps: map[string]time.Time{}, ChangedFiles: v.Ingress.changed(), Number: v.Number}
 	if v.Error != "" {
@@ -63,9 +63,8 @@ func (s *Service) resource(v Version, upload bool) jsonapi.Resource {
 			a.StatusTimestamps[name] = *at
 		}
 	}
-	if upload && v.Status == Pending {
-		u := s.UploadURL(v)
-		a.UploadURL = &u
+	if upload != "" && v.Status == Pending {
+		a.UploadURL = &upload
 	}
 	self := "/api/v2/configuration-versions/" + string(v.ID)
 	links := map[string]any{"self": self}
@@ -93,7 +92,7 @@ func (s *Service) v2Create(r *http.Request) (*jsonapi.Doc, error) {
 	if err != nil {
 		return nil, err
 	}
-	return jsonapi.One(s.resource(v, true)), nil
+	return jsonapi.One(s.resource(v, s.UploadURL(r.Context(), v))), nil
 }
 
 func (s *Service) v2List(r *http.Request) (*jsonapi.Doc, error) {
@@ -109,7 +108,7 @@ func (s *Service) v2List(r *http.Request) (*jsonapi.Doc, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := jsonapi.Paged(r, vs, p, int(total), func(v Version) jsonapi.Resource { return s.resource(v, false) })
+	d := jsonapi.Paged(r, vs, p, int(total), func(v Version) jsonapi.Resource { return s.resource(v, "") })
 	if want["ingress_attributes"] {
 		d.Included = append(d.Included, IngressDocs(vs...)...)
 	}
@@ -125,7 +124,7 @@ func (s *Service) v2Get(r *http.Request) (*jsonapi.Doc, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := jsonapi.One(s.resource(v, false))
+	d := jsonapi.One(s.resource(v, ""))
 	if want["ingress_attributes"] {
 		d.Included = append(d.Included, IngressDocs(v)...)
 	}
@@ -163,7 +162,7 @@ func (s *Service) upload(w http.ResponseWriter, r *http.Request) {
 	id := core.ID(r.PathValue("config"))
 	err := s.Signer.Check("PUT", "configuration/"+string(id), r.PathValue("capability"))
 	if err == nil {
-		err = s.stillMay(r.Context(), id)
+		err = s.stillMay(web.Asked(r.Context(), r.PathValue("capability")), id)
 	}
 	limit := archiveLimits().Compressed
 	if err == nil && r.ContentLength > limit {
@@ -180,20 +179,20 @@ func (s *Service) upload(w http.ResponseWriter, r *http.Request) {
 	web.Answer2017(w, r, err)
 }
 
-// stillMay refuses the upload of a version whose creator may queue plans no
-// more: the upload may queue one, in that one's name. A disabled organization
-// is shut to everybody and takes nothing from this one: the run waits.
+// stillMay refuses an upload whose address was made for somebody who may queue
+// plans no more: it may queue one. A disabled organization is shut to everybody
+// and takes nothing from this one: the run waits.
 func (s *Service) stillMay(ctx context.Context, id core.ID) error {
 	return s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) error {
 		v, err := Load(ctx, tx, id)
-		if err != nil || !v.CreatedBy.Is("user") {
+		if err != nil {
 			return err
 		}
 		shut, err := db.One(ctx, tx, db.Int, `SELECT count(*) FROM workspace w JOIN organization o ON o.id = w.org_id WHERE w.id = $1 AND o.disabled`, v.WorkspaceID)
 		if err != nil || shut > 0 {
 			return err
 		}
-		return authz.Still(authz.With(ctx, core.Subject{Kind: core.UserKind, ID: v.CreatedBy}), tx, v.WorkspaceID, core.QueuePlan)
+		return authz.Still(ctx, tx, v.WorkspaceID, core.QueuePlan)
 	})
 }
 

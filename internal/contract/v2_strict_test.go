@@ -1,10 +1,11 @@
 package contract
 
 import (
+	"crypto/md5"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	tfe "github.com/hashicorp/go-tfe"
 
@@ -35,13 +36,25 @@ func TestV2AddressesEndWithTheAccess(t *testing.T) {
 		w.s.Admin.Do(t, "POST", admin+"unsuspend", nil).Want(t, 200)
 		nobody.Get(t, state).Want(t, 200)
 
+		lock := "/api/v2/workspaces/" + ws.ID + "/actions/"
+		ann.Do(t, "POST", lock+"lock", nil).Want(t, 200)
+		raw := []byte(`{"version":4,"terraform_version":"1.11.4","serial":2,"lineage":"l","outputs":{},"resources":[]}`)
+		next := ann.Do(t, "POST", "/api/v2/workspaces/"+ws.ID+"/state-versions", servertest.Doc("state-versions", map[string]any{"serial": 2, "lineage": "l", "md5": fmt.Sprintf("%x", md5.Sum(raw))})).Want(t, 201).One(t)
+
 		w.s.Access(t, w.org, "left", ann, "read")
+		seen := ann.Get(t, "/api/v2/state-versions/"+next.ID).Want(t, 200).One(t) // who only reads gets no address that takes
+		for _, v := range []servertest.Resource{next, seen} {
+			nobody.Do(t, "PUT", v.Str("hosted-state-upload-url"), raw).Want(t, 404)
+			nobody.Do(t, "PUT", v.Str("hosted-json-state-upload-url"), raw).Want(t, 404)
+		}
 		nobody.Do(t, "PUT", cv, archive).Want(t, 404)
 		if rl, err := w.c.Runs.List(t.Context(), ws.ID, nil); err != nil || len(rl.Items) != 0 {
 			t.Errorf("%+v, %v", rl, err)
 		}
 		w.s.Access(t, w.org, "left", ann, "plan")
 		nobody.Do(t, "PUT", cv, archive).Want(t, 200)
+		w.s.Access(t, w.org, "left", ann, "write")
+		nobody.Do(t, "PUT", next.Str("hosted-state-upload-url"), raw).Want(t, 200)
 	})
 }
 
@@ -100,14 +113,7 @@ func TestV2AStateThatCannotBeReadIsNoSuccess(t *testing.T) {
 		for name, n := range map[string]int{"deep": 130, "deeper": 700} {
 			ws := w.workspace(name, tfe.WorkspaceCreateOptions{AutoApply: tfe.Bool(true)})
 			w.upload(ws, `resource "terraform_data" "x" { input = jsondecode("`+strings.Repeat("[", n)+"1"+strings.Repeat("]", n)+`") }`, tfe.ConfigurationVersionCreateOptions{})
-			id := w.run(ws, tfe.RunCreateOptions{}).ID
-			var got servertest.Resource
-			for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
-				got = w.s.Admin.Get(t, "/api/v2/runs/"+id).Want(t, 200).One(t)
-				if st := got.Str("status"); st == "applied" || st == "errored" || time.Now().After(end) {
-					break
-				}
-			}
+			got := w.s.Admin.WaitRun(t, w.run(ws, tfe.RunCreateOptions{}).ID, "applied", "errored")
 			if name == "deep" {
 				if got.Str("status") != "applied" {
 					t.Errorf("%s %s", got.Str("status"), got.Str("reason-text"))

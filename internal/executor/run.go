@@ -53,9 +53,7 @@ func (x *Executor) Plan(ctx context.Context, s PlanSpec) (PlanResult, error) {
 	}})
 	res.ExitCode, res.Killed, res.Counts = out.exit, out.killed, log.counts
 	res.Canceled = out.canceled && out.err != nil
-	if res.HasChanges = changes && out.err == nil; res.HasChanges {
-		res.ExitCode = 2 // which tfexec keeps to itself
-	}
+	res.HasChanges = changes && out.err == nil
 	if err != nil {
 		return res, err
 	}

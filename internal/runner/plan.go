@@ -16,11 +16,7 @@ func (j *job) plan(ctx context.Context) error {
 	j.r.engineOver(j)
 	fault.Point("exited", j.w.Phase.ID)
 	if err != nil || res.Canceled {
-		exit := res.ExitCode
-		if res.HasChanges {
-			exit = 0 // 2 is no failure of the engine's
-		}
-		return j.failPlan(ctx, err, res.Canceled, res.Killed, exit)
+		return j.failPlan(ctx, err, res.Canceled, res.Killed, res.ExitCode)
 	}
 	file, err := os.ReadFile(res.PlanFile)
 	if err != nil {

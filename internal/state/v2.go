@@ -100,14 +100,14 @@ func (s *Service) resource(ctx context.Context, v Version) jsonapi.Resource {
 		a.Resources = []ResourceCount{}
 	}
 	if v.Status == Pending {
-		up, jup := s.url("PUT", "upload/states", "state", v.ID), s.url("PUT", "upload/json-states", "json-state", v.ID)
+		up, jup := s.url(ctx, "PUT", "upload/states", "state", v.ID), s.url(ctx, "PUT", "upload/json-states", "json-state", v.ID)
 		a.UploadURL, a.JSONUploadURL = &up, &jup
 	} else if v.Object != "" && v.Backing == "" {
 		down := s.DownloadURL(ctx, v)
 		a.DownloadURL = &down
 	}
 	if v.JSONObject != "" && v.Backing == "" {
-		down := s.Signer.Base + "/download/json-states/" + string(v.ID) + "/" + s.Signer.PathFor(ctx, "GET", "json-state/"+string(v.ID), 15*time.Minute)
+		down := s.url(ctx, "GET", "download/json-states", "json-state", v.ID)
 		a.JSONDownloadURL = &down
 	}
 	by := v.CreatedBy
@@ -145,32 +145,38 @@ func (s *Service) summary(ctx context.Context, v Version) (sum Summary, ok bool)
 // the states that it stores on the way; without it, it stores only the last.
 func snapshots(w http.ResponseWriter) { w.Header().Set("X-Terraform-Snapshot-Interval", "20") }
 
-func (s *Service) url(method, path, object string, id core.ID) string {
-	return s.Signer.Base + "/" + path + "/" + string(id) + "/" + s.Signer.Path(method, object+"/"+string(id), 15*time.Minute)
+func (s *Service) url(ctx context.Context, method, path, object string, id core.ID) string {
+	return s.Signer.Base + "/" + path + "/" + string(id) + "/" + s.Signer.PathFor(ctx, method, object+"/"+string(id), 15*time.Minute)
+}
+
+// opened is the version that an address of a form of it leads to, and ctx for
+// the one whom the address was made for, if that one still may do want.
+func (s *Service) opened(r *http.Request, method, object string, want core.Right) (ctx context.Context, v Version, err error) {
+	id, capability := core.ID(r.PathValue("state")), r.PathValue("capability")
+	if err := s.Signer.Check(method, object+"/"+string(id), capability); err != nil {
+		return nil, v, err
+	}
+	ctx = web.Asked(r.Context(), capability)
+	err = s.DB.View(ctx, func(ctx context.Context, tx *db.Tx) (err error) {
+		if v, err = Load(ctx, tx, id); err != nil {
+			return err
+		}
+		return authz.Still(ctx, tx, v.WorkspaceID, want)
+	})
+	return ctx, v, err
 }
 
 func (s *Service) download(w http.ResponseWriter, r *http.Request) {
-	s.serve(w, r, "state/", func(v Version) string { return v.Object })
+	s.serve(w, r, "state", func(v Version) string { return v.Object })
 }
 
 func (s *Service) downloadJSON(w http.ResponseWriter, r *http.Request) {
-	s.serve(w, r, "json-state/", func(v Version) string { return v.JSONObject })
+	s.serve(w, r, "json-state", func(v Version) string { return v.JSONObject })
 }
 
 func (s *Service) serve(w http.ResponseWriter, r *http.Request, object string, pick func(Version) string) {
-	id := core.ID(r.PathValue("state"))
 	err := func() error {
-		if err := s.Signer.Check("GET", object+string(id), r.PathValue("capability")); err != nil {
-			return err
-		}
-		var v Version
-		asked := web.Asked(r.Context(), r.PathValue("capability"))
-		err := s.DB.View(asked, func(ctx context.Context, tx *db.Tx) (err error) {
-			if v, err = Load(ctx, tx, id); err != nil {
-				return err
-			}
-			return authz.Still(ctx, tx, v.WorkspaceID, core.ReadState)
-		})
+		asked, v, err := s.opened(r, "GET", object, core.ReadState)
 		if err != nil {
 			return err
 		}

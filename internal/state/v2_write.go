@@ -249,10 +249,9 @@ func (s *Service) announce(ctx context.Context, find func(context.Context, *db.T
 
 // upload takes the bytes of an announced version, once.
 func (s *Service) upload(w http.ResponseWriter, r *http.Request) {
-	id := core.ID(r.PathValue("state"))
-	err := s.Signer.Check("PUT", "state/"+string(id), r.PathValue("capability"))
+	_, v, err := s.opened(r, "PUT", "state", core.WriteState)
 	if err == nil {
-		err = s.finalize(w, r, id)
+		err = s.finalize(w, r, v.ID)
 	}
 	web.Answer2017(w, r, err)
 }
@@ -279,12 +278,6 @@ func (s *Service) finalize(w http.ResponseWriter, r *http.Request, id core.ID) e
 		}
 		if v.Status != Pending {
 			return core.Errorf(core.Conflict, "this state version is %s already", v.Status)
-		}
-		if v.CreatedBy.Is("user") && v.RunID == "" {
-			by := authz.With(ctx, core.Subject{Kind: core.UserKind, ID: v.CreatedBy})
-			if err := authz.Still(by, tx, v.WorkspaceID, core.WriteState); err != nil {
-				return err
-			}
 		}
 		in := createInput{Serial: &v.Serial, MD5: v.MD5, Lineage: v.Lineage, Force: v.Size < 0}
 		if err := in.matches(&st); err != nil {
@@ -322,10 +315,9 @@ func (s *Service) finalize(w http.ResponseWriter, r *http.Request, id core.ID) e
 // uploadJSON takes the engine's own JSON form of a state, which is kept beside
 // it.
 func (s *Service) uploadJSON(w http.ResponseWriter, r *http.Request) {
-	id := core.ID(r.PathValue("state"))
-	err := s.Signer.Check("PUT", "json-state/"+string(id), r.PathValue("capability"))
+	_, v, err := s.opened(r, "PUT", "json-state", core.WriteState)
 	if err == nil {
-		_, err = s.storeJSON(r.Context(), id, http.MaxBytesReader(w, r.Body, MaxSize))
+		_, err = s.storeJSON(r.Context(), v.ID, http.MaxBytesReader(w, r.Body, MaxSize))
 	}
 	web.Answer2017(w, r, err)
 }
